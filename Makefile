@@ -1,0 +1,57 @@
+# Two commands: `make up` runs the main job on a bare machine, `make test` runs every check.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
+.PHONY: up test check bench docs lock clean debian
+
+# Each stamp names what was installed: a changed lock file installs again, an unchanged one costs nothing.
+$(VENV)/.base: requirements/tools.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) -r requirements/tools.txt
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.base requirements/runtime.txt pyproject.toml
+	$(PIP_INSTALL) -r requirements/runtime.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m sekisho.console.translations
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+	$(PIP_INSTALL) -r requirements/dev.txt
+	@touch $@
+
+up: $(VENV)/.runtime
+	@exec $(BIN)/sekisho up $(ARGS)
+
+# Browser tests use Debian's Chromium; PATH is asked first so that nothing is installed twice.
+debian:
+	@command -v chromium >/dev/null && fc-list 2>/dev/null | grep -qi 'noto sans cjk' || { \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	    chromium fonts-noto-cjk fontconfig; }
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: debian check
+	$(BIN)/pytest $(ARGS)
+
+bench: $(VENV)/.runtime
+	$(BIN)/python -m bench.gateway $(ARGS)
+
+lock: $(VENV)/.base
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+	  pyproject.toml --extra demo --extra otel -o requirements/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+	  pyproject.toml requirements/dev.in --extra demo --extra otel -c requirements/runtime.txt -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+	  requirements/tools.in -o requirements/tools.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+	  requirements/bench.in -o requirements/bench.txt
+
+clean:
+	rm -rf $(VENV) .sekisho .mypy_cache .ruff_cache .hypothesis build dist

@@ -1,0 +1,1 @@
+"""Sekisho: one checkpoint in front of many operators' GPUs."""

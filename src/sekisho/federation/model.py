@@ -1,0 +1,99 @@
+"""Operators, sites, endpoints, and the tenants that use them: the values that everything else talks about."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sekisho.kernel.classes import DataClass
+
+
+class SecretRef(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a secret lies, never the secret itself: exactly one of a file and an environment variable."""
+
+    file: str | None = None
+    env: str | None = None
+
+
+class UpstreamTls(msgspec.Struct, frozen=True, kw_only=True):
+    """TLS towards an endpoint. `pins` are `sha256:<hex>` of the server certificate's SubjectPublicKeyInfo."""
+
+    ca: str | None = None
+    server_name: str | None = None
+    pins: tuple[str, ...] = ()
+    client_cert: str | None = None
+    client_key: str | None = None
+
+
+class Operator(msgspec.Struct, frozen=True, kw_only=True):
+    """Who runs sites. `law` is the law that governs the operator (its own country by default)."""
+
+    id: str
+    name: str
+    country: str
+    law: str
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """A building with GPUs. `country` is where the machines stand. `valid_until` (Unix seconds) is when the
+    operator's declaration about this site runs out; None means that it is renewed with every route table."""
+
+    id: str
+    operator: str
+    name: str
+    country: str
+    prefecture: int | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    simulated: bool = False
+    valid_until: float | None = None
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A server of the OpenAI API at a site. `url` ends before the path of the call (`http://host:port/v1`)."""
+
+    id: str
+    site: str
+    url: str
+    models: tuple[str, ...]
+    slots: int = 8
+    api_key: SecretRef | None = None
+    tls: UpstreamTls | None = None
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a tenant may use, for each model and in all; None means no limit."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+
+
+class Tenant(msgspec.Struct, frozen=True, kw_only=True):
+    """Who sends work. `floor` is the lowest class that its requests can have. `models` None means all."""
+
+    id: str
+    name: str
+    floor: DataClass
+    models: tuple[str, ...] | None = None
+    limits: Limits = Limits()
+    model_limits: dict[str, Limits] = {}
+
+
+class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A tenant's key, kept as SHA-256 of the key (keys are random: 256 bits, so no slow hash is needed)."""
+
+    id: str
+    tenant: str
+    sha256: str
+    expires_at: float | None = None
+
+
+class Federation(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the route table is compiled from, checked for consistency (`federation.build.assemble`)."""
+
+    operators: tuple[Operator, ...]
+    sites: tuple[Site, ...]
+    endpoints: tuple[Endpoint, ...]
+    tenants: tuple[Tenant, ...]
+    keys: tuple[ApiKey, ...]
+    aliases: dict[str, str]
