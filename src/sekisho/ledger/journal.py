@@ -1,0 +1,402 @@
+"""The journal: what a gateway worker writes before anything leaves, and what survives its death.
+
+A journal is a directory of segments `00000001.journal`, … each preallocated on disk and mapped into memory. A
+record becomes part of the page cache by a memory copy: it survives kill -9 of the process without a system call,
+and a thread makes it durable against loss of power at most `sync_s` later (group commit). A full disk shows when
+the next segment is reserved, half a segment ahead of need, not as a torn write.
+
+Frame: little-endian u32 length, u32 CRC-32 of the payload, payload. A zero length, a bad checksum or the end of
+the file ends the valid part; a torn tail is cut off when the journal is opened again.
+
+Every segment starts with the dispatches that are still open, so the recovery reads one segment however long the
+process had run: a dispatch without a decision becomes a decision with the outcome `worker_lost`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from sekisho.kernel.errors import SekishoError
+from sekisho.ledger.model import Decision, Dispatch, decode_record, encode_record
+
+_FRAME = struct.Struct("<II")
+SUFFIX = ".journal"
+# The room that one open passage may still need for its decision: guarded passages start only while it is there.
+RECORD_ROOM = 4096
+_RETRY_S = 0.25
+
+
+class JournalUnavailable(SekishoError):
+    """The journal can't take a record: disk full, I/O error, or not opened yet."""
+
+    code = "journal.unavailable"
+
+
+def read_records(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset after the record, payload) for each complete valid frame from `offset` on.
+
+    Safe beside a writer: a half-written frame fails its checksum and is read on the next call.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        while len(head := file.read(_FRAME.size)) == _FRAME.size:
+            length, checksum = _FRAME.unpack(head)
+            if length == 0:
+                return
+            payload = file.read(length)
+            if len(payload) != length or zlib.crc32(payload) != checksum:
+                return
+            offset += _FRAME.size + length
+            yield offset, payload
+
+
+def segments(directory: Path) -> list[Path]:
+    """A journal's segments, oldest first."""
+    return sorted(path for path in directory.glob("*" + SUFFIX) if path.stem.isdigit())
+
+
+def lost(dispatch: Dispatch, *, gateway: str) -> Decision:
+    """The decision for a passage whose worker died while the endpoint had the request."""
+    return Decision(
+        id=dispatch.id,
+        at_ms=dispatch.at_ms,
+        gateway=gateway,
+        outcome="worker_lost",
+        status=0,
+        path=dispatch.path,
+        tenant=dispatch.tenant,
+        key=dispatch.key,
+        data_class=dispatch.data_class,
+        model=dispatch.model,
+        code="gateway.worker_lost",
+        endpoint=dispatch.endpoint,
+        site=dispatch.site,
+        operator=dispatch.operator,
+        country=dispatch.country,
+        table=dispatch.table,
+        policy=dispatch.policy,
+        partial=True,
+    )
+
+
+def _frame(payload: bytes) -> bytes:
+    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+class _Segment:
+    """A preallocated, mapped file."""
+
+    __slots__ = ("fd", "map", "path", "position", "size")
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        self.size = size
+        self.position = 0
+        self.fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(self.fd, 0, size)
+            self.map = mmap.mmap(self.fd, size)
+        except OSError:
+            os.close(self.fd)
+            path.unlink(missing_ok=True)
+            raise
+
+    def seal(self) -> None:
+        """Give back the unused room, make the rest durable, close."""
+        self.map.close()
+        try:
+            os.ftruncate(self.fd, self.position)
+            os.fsync(self.fd)
+        finally:
+            os.close(self.fd)
+
+
+class Journal:
+    """One writer's journal. Not thread-safe: `append` belongs to the event loop's thread.
+
+    MUST: a record that `append` took is read back after kill -9 of this process, and after loss of power once
+    `synced` has passed its position. MUST NOT: block the event loop on the disk; write a passage twice.
+    """
+
+    def __init__(self, directory: Path, *, gateway: str, segment_bytes: int, sync_s: float) -> None:
+        self._directory = directory
+        self._gateway = gateway
+        self._segment_bytes = segment_bytes
+        self._sync_s = sync_s
+        self._open: dict[str, bytes] = {}
+        self._segment: _Segment | None = None
+        self._next: _Segment | None = None
+        self._old: list[_Segment] = []
+        self._number = 0
+        self._appended = 0  # records so far
+        self._durable = 0
+        self._waiters: list[tuple[int, Callable[[], None]]] = []
+        self._schedule: Callable[[Callable[[], None]], object] = lambda call: call()
+        self._wake = threading.Event()
+        self._awake = False
+        self._urgent = threading.Event()
+        self._stop = False
+        self._thread: threading.Thread | None = None
+        self._lock_fd = -1
+        self.error = ""
+        self.recovered = 0
+
+    # -- opening and closing
+
+    def open(self, schedule: Callable[[Callable[[], None]], object] | None = None) -> None:
+        """Lock, repair, start. `schedule` runs a call on the event loop from a thread (`call_soon_threadsafe`).
+
+        A full or failing disk is no fault here: the journal opens unavailable and goes on trying.
+        """
+        if schedule is not None:
+            self._schedule = schedule
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock_fd = os.open(self._directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            self.error = f"{type(error).__name__}: {error.strerror}"
+        else:
+            self._lock()
+        self._start_segment()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    def _lock(self) -> None:
+        for _ in range(50):  # the predecessor may still be on its way out
+            try:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.1)
+            else:
+                return
+        raise JournalUnavailable(
+            f"another process writes the journal in {self._directory.name}/",
+            code="journal.locked",
+            hint="stop the other gateway worker, or give this one its own directory",
+        )
+
+    def close(self) -> None:
+        """Make everything durable and give back unused room."""
+        self._stop = True
+        self._urgent.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        for segment in (*self._old, *([self._segment] if self._segment else [])):
+            with contextlib.suppress(OSError):
+                segment.seal()
+        if self._next is not None:
+            self._next.map.close()
+            os.close(self._next.fd)
+            self._next.path.unlink(missing_ok=True)
+        self._segment = self._next = None
+        self._old = []
+        self.error = "the journal is closed"
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def _recover(self) -> None:
+        """Cut the torn tail of the last segment, and decide what its writer left open.
+
+        The decisions are built beside and renamed into place: a crash in here changes nothing or everything.
+        """
+        found = segments(self._directory)
+        for leftover in self._directory.glob("*.part"):
+            leftover.unlink()
+        while found and next(read_records(found[-1]), None) is None:
+            found.pop().unlink()  # reserved by the predecessor and never written
+        if not found:
+            return
+        last = found[-1]
+        self._number = int(last.stem)
+        pending: dict[str, Dispatch] = {}
+        end = 0
+        for end, payload in read_records(last):  # noqa: B007 - the last offset is the valid length
+            record = decode_record(payload)
+            if isinstance(record, Dispatch):
+                pending[record.id] = record
+            else:
+                pending.pop(record.id, None)
+        if pending:
+            self._number += 1
+            part = self._directory / f"{self._number:08d}.part"
+            with part.open("wb") as file:
+                for dispatch in pending.values():
+                    file.write(_frame(encode_record(lost(dispatch, gateway=self._gateway))))
+                file.flush()
+                os.fsync(file.fileno())
+            part.rename(self._directory / f"{self._number:08d}{SUFFIX}")
+            self._sync_directory()
+            self.recovered += len(pending)
+        if last.stat().st_size != end:
+            os.truncate(last, end)
+
+    def _sync_directory(self) -> None:
+        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _start_segment(self) -> None:
+        """Recover and make the first segment; on failure the thread tries again."""
+        try:
+            if self._number == 0:
+                self._recover()
+            segment = self._reserve()
+        except (OSError, msgspec.MsgspecError) as error:
+            self.error = str(error) or type(error).__name__
+        else:
+            self._segment = segment
+            self.error = ""
+
+    def _reserve(self) -> _Segment:
+        segment = _Segment(self._directory / f"{self._number + 1:08d}{SUFFIX}", self._segment_bytes)
+        self._number += 1
+        self._sync_directory()
+        return segment
+
+    # -- writing
+
+    def room(self) -> int:
+        """Bytes that can be written without asking the disk for more."""
+        room = 0
+        if self._segment is not None:
+            room = self._segment.size - self._segment.position
+        if self._next is not None:
+            room += self._next.size
+        return room
+
+    @property
+    def ready(self) -> bool:
+        """Whether a guarded passage may start: its records, and those of all open passages, are certain to fit."""
+        return not self.error and self.room() > RECORD_ROOM * (len(self._open) + 2)
+
+    def dispatch(self, id: str, payload: bytes, *, guarded: bool) -> bool:
+        """Write that a request is about to leave. False: not written (never for a guarded passage that may go)."""
+        if not self._append(payload, spare=guarded):
+            return False
+        self._open[id] = payload
+        return True
+
+    def decide(self, id: str, payload: bytes, *, guarded: bool) -> bool:
+        """Write the one decision of a passage. An open passage may use the room kept for it."""
+        spare = self._open.pop(id, None) is not None or guarded
+        return self._append(payload, spare=spare)
+
+    def _append(self, payload: bytes, *, spare: bool) -> bool:
+        segment = self._segment
+        if segment is None:
+            return False
+        length = len(payload)
+        end = segment.position + 8 + length
+        if end > segment.size:
+            segment = self._roll(8 + length)
+            if segment is None:
+                return False
+            end = segment.position + 8 + length
+        if not spare and self._next is None and end + RECORD_ROOM * (len(self._open) + 2) > segment.size:
+            return False  # the rest is kept for passages that are already under way
+        segment.map[segment.position : end] = _FRAME.pack(length, zlib.crc32(payload)) + payload
+        segment.position = end
+        self._appended += 1
+        if not self._awake:
+            self._awake = True
+            self._wake.set()
+        return True
+
+    def _roll(self, needed: int) -> _Segment | None:
+        """Go on in the segment that lies ready, and carry the open dispatches over."""
+        segment, self._next = self._next, None
+        if segment is None:
+            return None
+        carried = b"".join(map(_frame, self._open.values()))
+        if len(carried) + needed > segment.size:
+            raise JournalUnavailable(
+                "a segment is smaller than the open passages", hint="raise journal_segment"
+            )
+        segment.map[: len(carried)] = carried
+        segment.position = len(carried)
+        if self._segment is not None:
+            self._old.append(self._segment)
+        self._segment = segment
+        return segment
+
+    def when_durable(self, call: Callable[[], None]) -> None:
+        """Run `call` on the event loop once all that was appended so far survives a loss of power."""
+        self._waiters.append((self._appended, call))
+        self._urgent.set()
+        self._wake.set()
+
+    # -- the thread
+
+    def _run(self) -> None:
+        while not self._stop:
+            self._wake.wait(None if self._segment is not None and self._healthy() else _RETRY_S)
+            if not self._stop:
+                self._urgent.wait(self._sync_s)  # gather a group, unless somebody waits for it
+            self._urgent.clear()
+            self._wake.clear()
+            self._awake = False
+            self._sync()
+            self._prepare()
+
+    def _healthy(self) -> bool:
+        segment = self._segment
+        return not self.error and (
+            self._next is not None or segment is None or segment.position * 2 < segment.size
+        )
+
+    def _sync(self) -> None:
+        target = self._appended
+        segment = self._segment
+        try:
+            while self._old:
+                self._old[0].seal()
+                self._old.pop(0)
+            if segment is not None and target != self._durable:
+                os.fdatasync(segment.fd)
+        except OSError as error:
+            # After a failed fsync the kernel may have dropped the pages: this segment can't be trusted further.
+            self.error = f"sync failed: {error.strerror}"
+            return
+        self._durable = target
+        if self._waiters:
+            self._schedule(self._release)
+
+    def _release(self) -> None:
+        durable = self._durable
+        ready = [call for count, call in self._waiters if count <= durable]
+        self._waiters = [waiter for waiter in self._waiters if waiter[0] > durable]
+        for call in ready:
+            call()
+        if self._waiters:
+            self._urgent.set()
+            self._wake.set()
+
+    def _prepare(self) -> None:
+        """Reserve the next segment half a segment ahead of need."""
+        segment = self._segment
+        if segment is None:
+            self._start_segment()
+            return
+        if self._next is not None or (not self.error and segment.position * 2 < segment.size):
+            return
+        try:
+            self._next = self._reserve()
+        except OSError as error:
+            self.error = f"no room for the next segment: {error.strerror}"
+        else:
+            self.error = ""
