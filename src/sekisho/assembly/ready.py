@@ -1,0 +1,97 @@
+"""Does it answer for real? The questions that the supervisor asks its processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from sekisho.gateway.settings import WorkerSnapshot
+
+_ASK_TIMEOUT_S = 2.0
+_ASK_AGAIN_S = 0.1
+# A model that computes its first answer on a busy machine; it is asked again if it takes longer.
+_MODEL_TIMEOUT_S = 30.0
+
+Probe = Callable[[int], Awaitable[bool]]
+
+
+async def until(probe: Probe, pid: int) -> None:
+    """Ask until it answers."""
+    while not await probe(pid):  # noqa: ASYNC110 - another process can't set an event of ours
+        await asyncio.sleep(_ASK_AGAIN_S)
+
+
+async def worker_snapshot(admin_socket: Path) -> WorkerSnapshot | None:
+    """The worker's own account of itself, or None when it gives none."""
+    with contextlib.suppress(OSError, TimeoutError, msgspec.DecodeError, asyncio.IncompleteReadError):
+        async with asyncio.timeout(_ASK_TIMEOUT_S):
+            reader, writer = await asyncio.open_unix_connection(str(admin_socket))
+            try:
+                return msgspec.json.decode(await reader.read(-1), type=WorkerSnapshot)
+            finally:
+                writer.close()
+    return None
+
+
+def worker(admin_socket: Path) -> Probe:
+    """It is this very process (not one that is going), it has a route table, and it takes connections."""
+
+    async def ask(pid: int) -> bool:
+        snapshot = await worker_snapshot(admin_socket)
+        return snapshot is not None and snapshot.pid == pid and snapshot.table_version > 0 and not snapshot.draining
+
+    return ask
+
+
+def http(url: str) -> Probe:
+    """GET answers 200."""
+
+    async def ask(_pid: int) -> bool:
+        return await _status(url, "GET", b"", timeout_s=_ASK_TIMEOUT_S) == 200
+
+    return ask
+
+
+def model(port: int, name: str) -> Probe:
+    """The site's model computes a token."""
+    body = json.dumps({"model": name, "max_tokens": 1, "messages": [{"role": "user", "content": "Hello"}]}).encode()
+    url = f"http://127.0.0.1:{port}/v1/chat/completions"
+
+    async def ask(_pid: int) -> bool:
+        return await _status(url, "POST", body, timeout_s=_MODEL_TIMEOUT_S) == 200
+
+    return ask
+
+
+async def _status(url: str, method: str, body: bytes, *, timeout_s: float) -> int:
+    """The status of one HTTP/1.1 exchange on a connection of its own; 0 when there is none.
+
+    No client library: this runs in the supervisor, which stays small and starts fast.
+    """
+    parts = urlsplit(url)
+    context = None
+    if parts.scheme == "https":
+        # Only asks our own listener whether it is up; nothing secret is sent, so its name is not checked.
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    head = (
+        f"{method} {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with contextlib.suppress(OSError, TimeoutError, ValueError, IndexError):
+        async with asyncio.timeout(timeout_s):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=context)
+            try:
+                writer.write(head.encode("ascii") + body)
+                return int((await reader.readline()).split()[1])
+            finally:
+                writer.close()
+    return 0
