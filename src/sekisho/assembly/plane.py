@@ -1,0 +1,223 @@
+"""The control plane: what it holds, and its work in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sekisho.assembly.home import Home
+from sekisho.assembly.schema import migrate
+from sekisho.assembly.tables import CompileSettings, TableMaker
+from sekisho.console.services import Fault, JournalState, Setting, TableState
+from sekisho.console.workers import WorkerReport, Workers
+from sekisho.federation.model import Federation
+from sekisho.federation.service import FederationService
+from sekisho.kernel.clock import Clock
+from sekisho.kernel.errors import SekishoError
+from sekisho.ledger.projection import Projection
+from sekisho.residency.decide import BuiltinPolicy
+from sekisho.residency.publish import TablePublisher
+from sekisho.runtime.changes import record_change
+from sekisho.runtime.database import Database, sqlite_url
+
+_log = logging.getLogger(__name__)
+JOURNAL_EVERY_S = 0.5
+JOURNAL_RETRY_S = 5.0
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration that was read and found good, with what the pages show of it."""
+
+    federation: Federation
+    jurisdiction: str
+    evidence_validity_s: float
+    listen: str
+    settings: tuple[Setting, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class ControlPlane:
+    """One for each home directory. `load` reads the configuration anew, or raises."""
+
+    def __init__(self, home: Home, *, load: Callable[[], Loaded], clock: Clock) -> None:
+        self.clock = clock
+        self.started_at = clock.now()
+        self._load = load
+        self._loaded = load()
+        self._home = home
+        self.admin_token = home.admin_token.read_text().strip()
+        self.gateway_token = home.gateway_token.read_text().strip()
+        self.database = Database(sqlite_url(home.root / "control.sqlite"))
+        migrate(self.database)
+        self.publisher = TablePublisher()
+        self.federation = FederationService(self.database, lambda: self._loaded.federation)
+        self._workers = Workers(home.run)
+        self._maker = TableMaker(
+            database=self.database,
+            federation=self.federation,
+            publisher=self.publisher,
+            key=_signing_key(home.control_key),
+            settings=self._compile_settings,
+            clock=clock,
+            last_good=home.table,
+        )
+        self._projection = Projection(self.database, home.root / "journal")
+        self._journal = JournalState(checked_at=None, fault=None, behind=False, unreadable=0)
+        self._config_fault: Fault | None = None
+
+    # -- what pages and API ask (`console.services.Control`)
+
+    @property
+    def demonstration(self) -> bool:
+        return any(site.simulated for site in self._loaded.federation.sites)
+
+    def table(self) -> TableState | None:
+        return self._maker.made
+
+    def faults(self) -> tuple[Fault, ...]:
+        faults = []
+        if self._config_fault is not None:
+            faults.append(self._config_fault)
+        if self._maker.error is not None:
+            faults.append(_fault(self._maker.error, since=self._maker.error_at or self.clock.now()))
+        if self._journal.fault is not None:
+            faults.append(self._journal.fault)
+        return tuple(faults)
+
+    def journal(self) -> JournalState:
+        return self._journal
+
+    def settings(self) -> tuple[Setting, ...]:
+        return self._loaded.settings
+
+    def warnings(self) -> tuple[str, ...]:
+        return self._loaded.warnings
+
+    @property
+    def listen(self) -> str:
+        return self._loaded.listen
+
+    async def database_ready(self) -> None:
+        """Returns when the database answers; DatabaseUnavailable otherwise."""
+        await asyncio.to_thread(self.database.ready)
+
+    async def workers(self) -> tuple[WorkerReport, ...]:
+        return await self._workers.reports()
+
+    async def changed(self) -> None:
+        await self._maker.renew()
+
+    # -- life
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The first table is there before the first request is taken; the rest goes on until the end."""
+        self._maker.adopt_floor()
+        # A fault here is kept and tried again: the pages must say it, so the process stays up.
+        with contextlib.suppress(SekishoError):
+            await self._maker.renew()
+        tasks = [self._start(self._maker.run), self._start(self._follow_journals)]
+        try:
+            yield
+        finally:
+            self.publisher.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self.database.close()
+
+    def _start(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        async def forever() -> None:
+            while True:
+                try:
+                    await work()
+                except Exception:
+                    # A bug must not end background work for good and in silence: say it, and go on.
+                    _log.exception("%s failed", work.__name__)
+                    await asyncio.sleep(JOURNAL_RETRY_S)
+
+        return asyncio.create_task(forever())
+
+    async def reload(self) -> bool:
+        """Reads the configuration again. A broken one changes nothing, and the pages say so."""
+        try:
+            loaded = await asyncio.to_thread(self._load)
+        except SekishoError as error:
+            self._config_fault = _fault(error, since=self.clock.now())
+            _log.error("the configuration was not taken over, the old one stays: %s", error)
+            await self._record("config.refused", {"code": error.code, "fact": error.fact})
+            return False
+        self._loaded, self._config_fault = loaded, None
+        await self._record("config.reloaded", {})
+        with contextlib.suppress(SekishoError):  # kept by the maker for the pages
+            await self._maker.renew()
+        return True
+
+    async def _record(self, action: str, detail: dict[str, str]) -> None:
+        def write() -> None:
+            with self.database.write() as connection:
+                record_change(
+                    connection,
+                    now=self.clock.now(),
+                    actor="signal",
+                    action=action,
+                    subject="config",
+                    detail=detail,
+                )
+
+        with contextlib.suppress(SekishoError):  # a locked database must not keep a good configuration out
+            await asyncio.to_thread(write)
+
+    async def _follow_journals(self) -> None:
+        unreadable = 0
+        while True:
+            now = self.clock.now()
+            try:
+                step = await asyncio.to_thread(self._projection.step, now=now)
+            except (OSError, SekishoError) as error:
+                fault = self._journal.fault or _journal_fault(error, since=now)
+                self._journal = msgspec.structs.replace(self._journal, fault=fault)
+                _log.error("the journals were not read: %s", error)
+                await asyncio.sleep(JOURNAL_RETRY_S)
+                continue
+            unreadable += step.unreadable
+            self._journal = JournalState(checked_at=now, fault=None, behind=step.behind, unreadable=unreadable)
+            # Behind: give the gateways' cores a breath between batches, but no more than that.
+            await asyncio.sleep(0.02 if step.behind else JOURNAL_EVERY_S)
+
+    def _compile_settings(self) -> CompileSettings:
+        loaded = self._loaded
+        return CompileSettings(
+            jurisdiction=loaded.jurisdiction,
+            evidence_validity_s=loaded.evidence_validity_s,
+            policy=BuiltinPolicy(jurisdiction=loaded.jurisdiction),
+        )
+
+
+def _signing_key(path: Path) -> Ed25519PrivateKey:
+    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise TypeError(f"{path} is not an Ed25519 key")  # `home.ensure_secrets` has checked it just before
+    return key
+
+
+def _fault(error: SekishoError, *, since: float) -> Fault:
+    return Fault(code=error.code, fact=error.fact, hint=error.hint, since=since)
+
+
+def _journal_fault(error: OSError | SekishoError, *, since: float) -> Fault:
+    if isinstance(error, SekishoError):
+        return _fault(error, since=since)
+    return Fault(
+        code="journal.unreadable",
+        fact=f"the journals can't be read: {error.strerror or error}",
+        hint="look at the owner and the disk of the journal directory; the gateways go on writing",
+        since=since,
+    )

@@ -1,0 +1,128 @@
+"""Makes route tables: when something changed, and in time before the evidence under the last one runs out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sekisho.console.services import TableState
+from sekisho.federation.service import FederationService
+from sekisho.kernel.clock import Clock
+from sekisho.kernel.errors import SekishoError
+from sekisho.residency.compile import compile_table
+from sekisho.residency.model import Policy
+from sekisho.residency.publish import PublishedTable, TablePublisher
+from sekisho.residency.store import next_version, salts_for
+from sekisho.residency.table import TableRefused, open_table, sign_table
+from sekisho.runtime.database import Database
+
+_log = logging.getLogger(__name__)
+# After a failure: soon, because guarded routes close when nothing new comes.
+RETRY_S = 2.0
+
+
+class CompileSettings(msgspec.Struct, frozen=True, kw_only=True):
+    jurisdiction: str
+    evidence_validity_s: float
+    policy: Policy
+
+
+class TableMaker:
+    """Compiles in a thread, one table at a time, and publishes on the event loop."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        federation: FederationService,
+        publisher: TablePublisher,
+        key: Ed25519PrivateKey,
+        settings: Callable[[], CompileSettings],
+        clock: Clock,
+        last_good: Path,
+    ) -> None:
+        self._database = database
+        self._federation = federation
+        self._publisher = publisher
+        self._key = key
+        self._settings = settings
+        self._clock = clock
+        self._last_good = last_good
+        self._lock = asyncio.Lock()
+        self._floor = 1
+        self.made: TableState | None = None
+        self.error: SekishoError | None = None
+        self.error_at: float | None = None
+
+    async def renew(self) -> TableState:
+        """A new version from what holds now. On a fault the old table stays, and the fault is kept for the pages."""
+        async with self._lock:
+            try:
+                made, data = await asyncio.to_thread(self._make)
+            except SekishoError as error:
+                self.error, self.error_at = error, self._clock.now()
+                _log.error("no new route table: %s", error)
+                raise
+            self.made, self.error, self.error_at = made, None, None
+            self._publisher.publish(PublishedTable(version=made.table.version, data=data))
+        _log.info("route table %d published (%.0f ms)", made.table.version, made.compile_s * 1000)
+        return made
+
+    async def run(self) -> None:
+        """Renews for ever: at a quarter of the evidence's validity, so that three renewals may fail."""
+        while True:
+            delay_s = RETRY_S if self.error else self._settings().evidence_validity_s / 4
+            await asyncio.sleep(delay_s)
+            try:
+                await self.renew()
+            except SekishoError:
+                continue  # kept and logged by `renew`; tried again after RETRY_S
+
+    def adopt_floor(self) -> None:
+        """Goes on above the version of the last good table on disk: a database that was lost must not make the
+        gateways refuse what looks old to them."""
+        try:
+            table = open_table(self._last_good.read_bytes(), self._key.public_key())
+        except FileNotFoundError:
+            return
+        except (OSError, TableRefused) as error:
+            _log.warning("table.bin was not used: %s", error)
+            return
+        self._floor = table.version + 1
+
+    def _make(self) -> tuple[TableState, bytes]:
+        started = time.perf_counter()
+        now = self._clock.now()
+        settings = self._settings()
+        federation = self._federation.effective(now=now)
+        suspended = self._federation.suspended()
+        with self._database.write() as connection:
+            version = next_version(connection, at_least=self._floor)
+            salts = salts_for(connection, (tenant.id for tenant in federation.tenants))
+        table = compile_table(
+            federation,
+            settings.policy,
+            version=version,
+            now=now,
+            jurisdiction=settings.jurisdiction,
+            evidence_validity_s=settings.evidence_validity_s,
+            salts=salts,
+            suspended=suspended,
+        )
+        data = sign_table(table, self._key)
+        made = TableState(
+            table=table,
+            federation=federation,
+            suspended=suspended,
+            policy=settings.policy,
+            evidence_validity_s=settings.evidence_validity_s,
+            size_bytes=len(data),
+            compile_s=time.perf_counter() - started,
+        )
+        return made, data

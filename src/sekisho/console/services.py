@@ -1,0 +1,79 @@
+"""What the pages and the API need of the control plane. `assembly` passes in the one that does it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from sekisho.console.workers import WorkerReport
+from sekisho.federation.model import Federation
+from sekisho.federation.service import FederationService
+from sekisho.kernel.clock import Clock
+from sekisho.residency.model import Policy
+from sekisho.residency.publish import TablePublisher
+from sekisho.residency.table import RouteTable
+from sekisho.runtime.database import Database
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that failed and still does: since when, and what to do."""
+
+    code: str
+    fact: str
+    hint: str
+    since: float
+
+
+class TableState(msgspec.Struct, frozen=True, kw_only=True):
+    """The table in force and what it was made from: a page explains this one, never a mixture of two."""
+
+    table: RouteTable
+    federation: Federation
+    suspended: frozenset[str]
+    policy: Policy
+    evidence_validity_s: float
+    size_bytes: int
+    compile_s: float
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """One effective value. `source` is a line of a file, or `default`."""
+
+    name: str
+    value: str
+    source: str
+
+
+class JournalState(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the projection of the journals is. Times in Unix seconds."""
+
+    checked_at: float | None
+    fault: Fault | None
+    behind: bool
+    unreadable: int
+
+
+class Control(Protocol):
+    """The control plane, as its two faces (pages and API) see it."""
+
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def database(self) -> Database: ...
+    @property
+    def federation(self) -> FederationService: ...
+    @property
+    def publisher(self) -> TablePublisher: ...
+    @property
+    def started_at(self) -> float: ...
+    @property
+    def demonstration(self) -> bool: ...
+
+    def table(self) -> TableState | None: ...
+    def faults(self) -> tuple[Fault, ...]: ...
+    def journal(self) -> JournalState: ...
+    def settings(self) -> tuple[Setting, ...]: ...
+    async def workers(self) -> tuple[WorkerReport, ...]: ...
+    async def changed(self) -> None:
+        """Something that the table is made from changed: make and publish a new one."""

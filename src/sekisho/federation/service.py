@@ -1,0 +1,198 @@
+"""Keys and endpoints change here: one transaction a call, the record in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from sekisho.federation.keys import hash_key, key_id, new_key, parse_key_hash
+from sekisho.federation.model import ApiKey, Federation
+from sekisho.federation.store import (
+    StoredKey,
+    insert_key,
+    mark_revoked,
+    set_suspended,
+    stored_keys,
+    suspended_endpoints,
+)
+from sekisho.kernel.errors import SekishoError
+from sekisho.runtime.changes import record_change
+from sekisho.runtime.database import Database
+
+
+class UnknownName(SekishoError):
+    """A tenant, key or endpoint that this federation does not have."""
+
+    code = "name.unknown"
+
+
+class Conflict(SekishoError):
+    """The change can't be made in the present state."""
+
+    code = "state.conflict"
+
+
+class KeyView(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be shown of a key. `source` says where it was declared."""
+
+    id: str
+    tenant: str
+    label: str
+    source: str
+    created_at: float | None = None
+    expires_at: float | None = None
+    revoked_at: float | None = None
+
+    def live(self, now: float) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
+
+
+class NewKey(msgspec.Struct, frozen=True, kw_only=True):
+    """The only time that the key itself is seen."""
+
+    id: str
+    tenant: str
+    key: str
+    expires_at: float | None = None
+
+
+class FederationService:
+    """`federation` gives the configuration as it is now; a reload changes what it answers."""
+
+    def __init__(self, database: Database, federation: Callable[[], Federation]) -> None:
+        self._database = database
+        self._federation = federation
+
+    def keys(self) -> list[KeyView]:
+        """Declared and made keys, revoked ones included, in the order of their tenants."""
+        with self._database.read() as connection:
+            stored = {key.id: key for key in stored_keys(connection)}
+        declared = {key.id: key for key in self._federation().keys}
+        views = [_declared_view(key, stored.get(key.id)) for key in declared.values()]
+        views += [_stored_view(key) for key in stored.values() if key.id not in declared]
+        return sorted(views, key=lambda view: (view.tenant, view.created_at or 0.0, view.id))
+
+    def create_key(self, *, tenant: str, label: str, expires_at: float | None, now: float, actor: str) -> NewKey:
+        if tenant not in {known.id for known in self._federation().tenants}:
+            raise UnknownName(f"there is no tenant {tenant!r}", hint="`sekisho status` lists the tenants")
+        if expires_at is not None and expires_at <= now:
+            raise Conflict("the key would already be expired", hint="give an `expires_at` in the future")
+        plain = new_key()
+        digest = parse_key_hash(hash_key(plain))
+        assert digest is not None  # noqa: S101 - two functions of one module; narrows the type
+        key = StoredKey(
+            id=key_id(digest),
+            tenant=tenant,
+            sha256=digest,
+            label=label,
+            created_at=now,
+            expires_at=expires_at,
+            revoked_at=None,
+        )
+        with self._database.write() as connection:
+            insert_key(connection, key)
+            record_change(
+                connection,
+                now=now,
+                actor=actor,
+                action="key.created",
+                subject=f"key/{key.id}",
+                detail={"tenant": tenant},
+            )
+        return NewKey(id=key.id, tenant=tenant, key=plain, expires_at=expires_at)
+
+    def revoke_key(self, key_id: str, *, now: float, actor: str) -> None:
+        declared = {key.id: key for key in self._federation().keys}
+        with self._database.write() as connection:
+            known = {key.id: key for key in stored_keys(connection)}
+            if key_id in known:
+                if not mark_revoked(connection, key_id, now=now):
+                    raise Conflict(f"the key {key_id} was revoked before", hint="nothing needs to be done")
+                tenant = known[key_id].tenant
+            elif key_id in declared:
+                # A declared key gets a row of its own: the revocation outlives a restart with the old file.
+                key = declared[key_id]
+                tenant = key.tenant
+                insert_key(
+                    connection,
+                    StoredKey(
+                        id=key.id,
+                        tenant=tenant,
+                        sha256=key.sha256,
+                        label="declared in the configuration",
+                        created_at=now,
+                        expires_at=key.expires_at,
+                        revoked_at=now,
+                    ),
+                )
+            else:
+                raise UnknownName(f"there is no key {key_id!r}", hint="`GET /api/v1/keys` lists them")
+            record_change(
+                connection,
+                now=now,
+                actor=actor,
+                action="key.revoked",
+                subject=f"key/{key_id}",
+                detail={"tenant": tenant},
+            )
+
+    def set_suspended(self, endpoint: str, suspended: bool, *, now: float, actor: str) -> bool:
+        """False when the endpoint was in that state already."""
+        if endpoint not in {known.id for known in self._federation().endpoints}:
+            raise UnknownName(f"there is no endpoint {endpoint!r}", hint="`sekisho status` lists the endpoints")
+        with self._database.write() as connection:
+            changed = set_suspended(connection, endpoint, suspended, now=now)
+            if changed:
+                record_change(
+                    connection,
+                    now=now,
+                    actor=actor,
+                    action="endpoint.suspended" if suspended else "endpoint.resumed",
+                    subject=f"endpoint/{endpoint}",
+                )
+        return changed
+
+    def suspended(self) -> frozenset[str]:
+        with self._database.read() as connection:
+            return suspended_endpoints(connection)
+
+    def effective(self, *, now: float) -> Federation:
+        """The federation with the keys that work now: declared and made, less revoked and expired."""
+        federation = self._federation()
+        with self._database.read() as connection:
+            stored = stored_keys(connection)
+        tenants = {tenant.id for tenant in federation.tenants}
+        revoked = {key.sha256 for key in stored if key.revoked_at is not None}
+        made = [key.as_api_key() for key in stored if key.tenant in tenants]
+        by_hash = {key.sha256: key for key in (*federation.keys, *made)}
+        return msgspec.structs.replace(federation, keys=tuple(_working(by_hash.values(), revoked=revoked, now=now)))
+
+
+def _working(keys: Iterable[ApiKey], *, revoked: set[str], now: float) -> Iterable[ApiKey]:
+    for key in keys:
+        if key.sha256 not in revoked and (key.expires_at is None or key.expires_at > now):
+            yield key
+
+
+def _declared_view(key: ApiKey, stored: StoredKey | None) -> KeyView:
+    return KeyView(
+        id=key.id,
+        tenant=key.tenant,
+        label="",
+        source="configuration",
+        expires_at=key.expires_at,
+        revoked_at=stored.revoked_at if stored else None,
+    )
+
+
+def _stored_view(key: StoredKey) -> KeyView:
+    return KeyView(
+        id=key.id,
+        tenant=key.tenant,
+        label=key.label,
+        source="console",
+        created_at=key.created_at,
+        expires_at=key.expires_at,
+        revoked_at=key.revoked_at,
+    )
