@@ -82,6 +82,18 @@ class SupervisorTable(msgspec.Struct, frozen=True, kw_only=True):
     last_reload: ReloadResult | None = None
 
 
+class Planning(msgspec.Struct, frozen=True, kw_only=True):
+    """The start begins."""
+
+    processes: int
+
+
+class Warned(msgspec.Struct, frozen=True, kw_only=True):
+    """Something in the configuration that its author should know."""
+
+    text: str
+
+
 class ProcessChanged(msgspec.Struct, frozen=True, kw_only=True):
     row: ProcessRow
 
@@ -89,6 +101,7 @@ class ProcessChanged(msgspec.Struct, frozen=True, kw_only=True):
 class BecameReady(msgspec.Struct, frozen=True, kw_only=True):
     ready: Ready
     after_s: float
+    demonstration: bool
 
 
 class DrainStarted(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +118,7 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
     result: ReloadResult
 
 
-Event = ProcessChanged | BecameReady | DrainStarted | DrainEnded | Reloaded
+Event = Planning | Warned | ProcessChanged | BecameReady | DrainStarted | DrainEnded | Reloaded
 
 
 class Reporter(Protocol):

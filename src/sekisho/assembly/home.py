@@ -208,20 +208,19 @@ def ensure_secrets(home: Home) -> None:
 
 def ensure_demo_keys(home: Home, tenants: Iterable[str]) -> dict[str, str]:
     """A plain key for each of these tenants (tenant → key): made once, kept afterwards. For demonstrations only:
-    nobody else's key is ever kept in the clear."""
+    nobody else's key is ever kept in the clear, and the key of a tenant that is not named goes."""
     keys: dict[str, str] = {}
     try:
         if home.demo_keys.exists():
             keys = msgspec.json.decode(home.demo_keys.read_bytes(), type=dict[str, str])
-        missing = [tenant for tenant in tenants if tenant not in keys]
-        if missing:
-            keys |= {tenant: f"sk-{tenant}-{secrets.token_urlsafe(32)}" for tenant in missing}
-            write_atomic(home.demo_keys, json.dumps(keys, indent=1).encode() + b"\n")
+        wanted = {tenant: keys.get(tenant) or f"sk-{tenant}-{secrets.token_urlsafe(32)}" for tenant in tenants}
+        if wanted != keys:
+            write_atomic(home.demo_keys, json.dumps(wanted, indent=1).encode() + b"\n")
     except OSError as error:
         raise refusal(home.demo_keys, error) from None
     except msgspec.DecodeError:
         raise _damaged(home.demo_keys) from None
-    return {tenant: keys[tenant] for tenant in tenants}
+    return wanted
 
 
 def _once(path: Path, make: Callable[[], bytes]) -> None:

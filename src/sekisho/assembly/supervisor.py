@@ -27,12 +27,14 @@ from sekisho.assembly.fleet import (
     Phase,
     Pids,
     Planned,
+    Planning,
     ProcessChanged,
     Ready,
     Reloaded,
     ReloadResult,
     Reporter,
     SupervisorTable,
+    Warned,
 )
 from sekisho.assembly.home import Home, write_atomic
 from sekisho.assembly.logs import BoundedLog
@@ -116,6 +118,7 @@ class Supervisor:
         self._forget_ready()  # nobody must read the promise of an earlier life
         server = await asyncio.start_unix_server(self._answer, str(self._home.supervisor_socket))
         self._write(self._home.supervisor_file, msgspec.json.encode(self.table))
+        self._tell(Planning(processes=len(self._children)))
         for child in self._children:
             child.start()
         readiness = asyncio.create_task(self._become_ready())
@@ -167,7 +170,9 @@ class Supervisor:
         await until(self._fleet.gateway_probe, os.getpid())
         self._phase = Phase.READY
         self._write_ready()
-        self._tell(BecameReady(ready=self._ready(), after_s=time.monotonic() - began))
+        self._tell(BecameReady(
+                ready=self._ready(), after_s=time.monotonic() - began, demonstration=bool(self._sites)
+            ))
 
     async def _drain(self) -> list[str]:
         """Workers first: what they still do needs sites, and control reads their journals to the end."""
@@ -283,17 +288,23 @@ def _has_terminal() -> bool:
 
 def _in_words(event: Event) -> str:
     """One line of supervisor.log; never a secret."""
+    line = ""
     match event:
+        case Planning(processes=processes):
+            line = f"start processes={processes}"
+        case Warned(text=text):
+            line = f"warning {text}"
         case ProcessChanged(row=row):
             died = f" last_exit={row.last_exit!r} last_words={row.last_words!r}" if row.state is State.WAITING else ""
-            return f"process={row.name} state={row.state.value} pid={row.pid} restarts={row.restarts}{died}"
+            line = f"process={row.name} state={row.state.value} pid={row.pid} restarts={row.restarts}{died}"
         case BecameReady(after_s=after_s):
-            return f"ready after_s={after_s:.2f}"
+            line = f"ready after_s={after_s:.2f}"
         case DrainStarted(grace_s=grace_s):
-            return f"drain grace_s={grace_s:g}"
+            line = f"drain grace_s={grace_s:g}"
         case DrainEnded(cut=cut):
-            return f"stopped cut={','.join(cut) or 'nobody'}"
+            line = f"stopped cut={','.join(cut) or 'nobody'}"
         case Reloaded(result=result):
-            return f"reload ok={result.ok} {result.detail}"
+            line = f"reload ok={result.ok} {result.detail}"
         case _:
             assert_never(event)
+    return line

@@ -12,7 +12,7 @@ import msgspec
 from sekisho.assembly import ready
 from sekisho.assembly.config import Config, load_config
 from sekisho.assembly.demo_site import model_file
-from sekisho.assembly.fleet import Fleet, Planned, Reporter
+from sekisho.assembly.fleet import Fleet, Planned, Reporter, Warned
 from sekisho.assembly.home import (
     Home,
     HomeRefused,
@@ -56,7 +56,10 @@ def up(options: UpOptions, reporter: Reporter) -> int:
     os.umask(0o077)
     config_file = options.config.absolute() if options.config else None
     ready_file = options.ready_file.absolute() if options.ready_file else None
-    config = load_config(config_file).config
+    loaded = load_config(config_file)
+    config = loaded.config
+    for warning in loaded.warnings:
+        reporter.tell(Warned(text=str(warning)))
     home = Home.at(options.home)
     create(home)
     held = lock(home)

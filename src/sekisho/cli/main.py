@@ -1,0 +1,87 @@
+"""`sekisho`: the commands. Each is imported only when it is used, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from sekisho.cli import texts
+from sekisho.cli.texts import Text
+
+if TYPE_CHECKING:
+    from sekisho.kernel.errors import SekishoError
+
+EXIT_FAULT = 2
+
+# name → (module, attribute, what `sekisho --help` says), in the order of a first day
+COMMANDS: dict[str, tuple[str, str, Text]] = {
+    "up": ("sekisho.cli.up", "up", texts.UP),
+    "status": ("sekisho.cli.status", "status", texts.STATUS),
+    "ask": ("sekisho.cli.ask", "ask", texts.ASK),
+    "why": ("sekisho.cli.why", "why", texts.WHY),
+    "key": ("sekisho.cli.keys", "key", texts.KEY),
+    "endpoint": ("sekisho.cli.endpoint", "endpoint", texts.ENDPOINT),
+    "config": ("sekisho.cli.config", "config", texts.CONFIG),
+    "reload": ("sekisho.cli.down", "reload", texts.RELOAD),
+    "down": ("sekisho.cli.down", "down", texts.DOWN),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and help, and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}.{attribute} is no command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, str(text)) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    help=str(texts.MAIN),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="sekisho", prog_name="sekisho", help=str(texts.VERSION))
+def cli() -> None:
+    """The help is `texts.MAIN`."""
+
+
+def main() -> None:
+    """The program: 0 when all went well, 1 when the answer is no, 2 when it could not be asked."""
+    try:
+        cli()
+    except Exception as error:
+        from sekisho.kernel.errors import SekishoError  # noqa: PLC0415 - not needed to print the help
+
+        if not isinstance(error, SekishoError):
+            raise
+        print_fault(error)
+        sys.exit(EXIT_FAULT)
+
+
+def print_fault(error: SekishoError) -> None:
+    """Fact, code and next step, on standard error."""
+    lines = [f"{texts.FAULT}: {error.fact} [{error.code}]"]
+    if texts.language() == "ja" and error.code in texts.CODES:
+        lines.insert(0, texts.CODES[error.code].ja)
+    if error.hint:
+        lines.append(f"{texts.NEXT_STEP}: {error.hint}")
+    click.echo("\n".join(lines), err=True)
+
+
+if __name__ == "__main__":
+    main()
