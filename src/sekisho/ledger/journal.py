@@ -35,6 +35,7 @@ SUFFIX = ".journal"
 # The room that one open passage may still need for its decision: guarded passages start only while it is there.
 RECORD_ROOM = 4096
 _RETRY_S = 0.25
+_LOCK_TRIES = 20
 
 
 class JournalUnavailable(SekishoError):
@@ -161,25 +162,23 @@ class Journal:
         """
         if schedule is not None:
             self._schedule = schedule
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock_fd = os.open(self._directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            self.error = f"{type(error).__name__}: {error.strerror}"
-        else:
-            self._lock()
         self._start_segment()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
     def _lock(self) -> None:
-        for _ in range(50):  # the predecessor may still be on its way out
+        """Take the directory for this process; the predecessor may still be on its way out."""
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fd = os.open(self._directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        for _ in range(_LOCK_TRIES):
             try:
-                fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                time.sleep(0.1)
+                time.sleep(_RETRY_S)
             else:
+                self._lock_fd = fd
                 return
+        os.close(fd)
         raise JournalUnavailable(
             f"another process writes the journal in {self._directory.name}/",
             code="journal.locked",
@@ -253,6 +252,8 @@ class Journal:
     def _start_segment(self) -> None:
         """Recover and make the first segment; on failure the thread tries again."""
         try:
+            if self._lock_fd < 0:
+                self._lock()
             if self._number == 0:
                 self._recover()
             segment = self._reserve()
@@ -269,6 +270,11 @@ class Journal:
         return segment
 
     # -- writing
+
+    @property
+    def appended(self) -> int:
+        """Records written by this process."""
+        return self._appended
 
     def room(self) -> int:
         """Bytes that can be written without asking the disk for more."""
@@ -324,9 +330,7 @@ class Journal:
             return None
         carried = b"".join(map(_frame, self._open.values()))
         if len(carried) + needed > segment.size:
-            raise JournalUnavailable(
-                "a segment is smaller than the open passages", hint="raise journal_segment"
-            )
+            raise JournalUnavailable("a segment is smaller than the open passages", hint="raise journal_segment")
         segment.map[: len(carried)] = carried
         segment.position = len(carried)
         if self._segment is not None:
@@ -355,9 +359,7 @@ class Journal:
 
     def _healthy(self) -> bool:
         segment = self._segment
-        return not self.error and (
-            self._next is not None or segment is None or segment.position * 2 < segment.size
-        )
+        return not self.error and (self._next is not None or segment is None or segment.position * 2 < segment.size)
 
     def _sync(self) -> None:
         target = self._appended

@@ -24,9 +24,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     duration_us: int
 
 
-class Dispatch(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="dispatch", tag_field="kind"
-):
+class Dispatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="dispatch", tag_field="kind"):
     """Written before the first byte of a request leaves for an endpoint (one for each attempt).
 
     A dispatch without a decision after it belongs to a process that died: the recovery turns it into a decision
@@ -48,9 +46,7 @@ class Dispatch(
     policy: str
 
 
-class Decision(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decision", tag_field="kind"
-):
+class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decision", tag_field="kind"):
     """The record of one passage. Exactly one for each request that the checkpoint read (law 3).
 
     Times in Unix milliseconds and durations in microseconds. `*_commitment` are BLAKE2b-256 of the body, keyed

@@ -1,0 +1,195 @@
+"""One strict reading of the JSON body, whatever the content type says.
+
+The body is decoded once by msgspec (values stay raw), then walked over its top level: every key must stand there
+literally, once, with the value that was decoded. A body with a duplicate or an escaped top-level key therefore has
+no second reading for the endpoint to take; it is refused. The bytes that were checked are the bytes that are sent,
+but for two documented splices (alias, usage of streams).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import NamedTuple
+
+import msgspec
+
+from sekisho.kernel.ids import MODEL
+
+_decode_top = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_str = msgspec.json.Decoder(str).decode
+_SPACE = re.compile(rb"[ \t\r\n]*+")  # RFC 8259 §2
+_NOT_BLANK = frozenset(bytes([code]) for code in range(256)) - {b" ", b"\t", b"\r", b"\n"}
+_USAGE = b'"stream_options":{"include_usage":true}'
+
+
+class BodyRefused(Exception):
+    """A body that has no single reading, or that does not say which model it wants. Never quotes the body."""
+
+    def __init__(self, code: str, what: str, way_out: str) -> None:
+        super().__init__(what)
+        self.code = code
+        self.what = what
+        self.way_out = way_out
+
+
+Top = dict[str, msgspec.Raw]
+
+
+def read_top(body: bytes) -> Top:
+    """The values of the top level, still raw, once it is sure that no other reading exists. Raises BodyRefused."""
+    try:
+        top = _decode_top(body)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
+        raise BodyRefused(
+            "request.invalid_json", "the body is not a JSON object", "send one JSON object, in UTF-8"
+        ) from None
+    # Braces, and for each member two quotes, a colon and a comma (the last member has none).
+    shortest = 1 + 4 * len(top)
+    for key, value in top.items():
+        shortest += len(key) + len(value)
+        if not key.isascii():
+            shortest = -1
+            break
+    if shortest != len(body):
+        # Not the shortest way to write these members: there is white space, an escape or a duplicate.
+        walk(body, top)
+    return top
+
+
+def walk(body: bytes, top: Top) -> dict[str, tuple[int, int]]:
+    """Where each value lies, (start, end); BodyRefused unless `body` is exactly `top` written out in order.
+
+    A value is compared, not only skipped: were its length alone taken, a longer duplicate could hide members.
+    """
+    spans: dict[str, tuple[int, int]] = {}
+    position = _blank(body, body.index(b"{") + 1)
+    last = len(top) - 1
+    for index, (key, raw) in enumerate(top.items()):
+        literal = b'"%b"' % key.encode()
+        if not body.startswith(literal, position):
+            raise _duplicate(body)
+        position = _blank(body, position + len(literal))
+        position = _blank(body, position + 1)  # the colon: the decoder has checked it
+        value = bytes(raw)
+        if not body.startswith(value, position):
+            raise _duplicate(body)
+        end = position + len(value)
+        spans[key] = (position, end)
+        position = _blank(body, end)
+        if not body.startswith(b"}" if index == last else b",", position):
+            raise _duplicate(body)
+        position = _blank(body, position + 1)
+    if position != len(body) and top:
+        raise _duplicate(body)
+    return spans
+
+
+def _blank(body: bytes, position: int) -> int:
+    if body[position : position + 1] in _NOT_BLANK:
+        return position
+    match = _SPACE.match(body, position)
+    return match.end() if match else position
+
+
+def _duplicate(body: bytes) -> BodyRefused:
+    """Say which of the two it was (slow path: the body is refused either way)."""
+    duplicates: list[str] = []
+
+    def pairs(items: list[tuple[str, object]]) -> None:
+        keys = [key for key, _ in items]
+        duplicates[:] = sorted({key for key in keys if keys.count(key) > 1})[:3]
+
+    try:
+        json.loads(body, object_pairs_hook=pairs)
+    except (ValueError, RecursionError):
+        pass
+    else:
+        if duplicates:
+            names = ", ".join(repr(key[:40]) for key in duplicates)
+            return BodyRefused(
+                "request.duplicate_key",
+                f"the body has these keys twice: {names}; which one counts is open",
+                "send each key once",
+            )
+    return BodyRefused(
+        "request.escaped_key",
+        "a top-level key of the body is written with escapes",
+        "write the keys of the request as plain text",
+    )
+
+
+class Reading(NamedTuple):
+    """What routing and admission need to know of a request."""
+
+    model: str
+    stream: bool
+    wants_usage: bool  # the client asked for the usage chunk of a stream itself
+    max_tokens: int | None
+    choices: int
+    prefix: bytes  # raw bytes of the prompt's beginning, for affinity
+
+
+_PROMPTS = ("messages", "prompt", "input")
+_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+
+
+def read_body(body: bytes, *, prefix_bytes: int) -> Reading:
+    """Raises BodyRefused."""
+    top = read_top(body)
+    get = top.get
+    if (raw := get("model")) is None:
+        raise BodyRefused(
+            "request.no_model", "the body names no model", 'add `"model": "…"`; GET /v1/models lists them'
+        )
+    try:
+        model = _decode_str(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        model = ""
+    if MODEL.fullmatch(model) is None:
+        raise BodyRefused(
+            "request.invalid_model", "`model` is not the name of a model", "GET /v1/models lists what you may use"
+        )
+    stream = False
+    if (raw := get("stream")) is not None:
+        text = bytes(raw)
+        if text not in (b"true", b"false", b"null"):
+            raise BodyRefused("request.invalid_stream", "`stream` is neither true nor false", "send true or false")
+        stream = text == b"true"
+    wants_usage = False
+    if (raw := get("stream_options")) is not None and (text := bytes(raw)) != b"null":
+        wants_usage = read_top(text).get("include_usage") == b"true"
+    max_tokens: int | None = None
+    for name in _LIMITS:
+        if (raw := get(name)) is not None and (text := bytes(raw)).isdigit():
+            max_tokens = int(text[:10])
+            break
+    choices = 1
+    if (raw := get("n")) is not None and (text := bytes(raw)).isdigit():
+        choices = min(max(int(text[:4]), 1), 128)
+    prefix = b""
+    for name in _PROMPTS:
+        if (raw := get(name)) is not None:
+            prefix = bytes(memoryview(raw)[:prefix_bytes])
+            break
+    return Reading(model, stream, wants_usage, max_tokens, choices, prefix)
+
+
+def splice_model(body: bytes, model: str) -> bytes:
+    """The body with the alias's model in place of the alias: everything else as it came."""
+    start, end = walk(body, _decode_top(body))["model"]
+    return b"".join((body[:start], msgspec.json.encode(model), body[end:]))
+
+
+def splice_usage(body: bytes) -> bytes:
+    """The body with `stream_options.include_usage` set: everything else as it came."""
+    top = _decode_top(body)
+    options = top.get("stream_options")
+    if options is None:
+        first = body.index(b"{") + 1
+        return b"".join((body[:first], _USAGE, b",", body[first:]))
+    start, end = walk(body, top)["stream_options"]
+    merged = {"include_usage": msgspec.Raw(b"true")}
+    if bytes(options) != b"null":
+        merged = _decode_top(options) | merged
+    return b"".join((body[:start], msgspec.json.encode(merged), body[end:]))

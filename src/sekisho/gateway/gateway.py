@@ -1,0 +1,301 @@
+"""What the passages of one worker share: table, journal, limits, queue, clocks and timers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sekisho.gateway import live as live_tables
+from sekisho.gateway.limits import Board, Slots
+from sekisho.gateway.listener import ClientConnection
+from sekisho.gateway.live import LiveTable, Route, Tenant
+from sekisho.gateway.metrics import BOUNDS, Metrics
+from sekisho.gateway.passage import Passage
+from sekisho.gateway.queue import FairQueue
+from sekisho.gateway.settings import EndpointSnapshot, GatewaySettings, WorkerSnapshot
+from sekisho.gateway.upstream import Endpoint
+from sekisho.kernel.classes import DataClass
+from sekisho.kernel.ids import decision_ids
+from sekisho.ledger.journal import Journal
+from sekisho.ledger.model import Decision
+from sekisho.residency.table import EndpointEntry, RouteTable
+
+_SWEEP_S = 0.25
+_QUEUE_POLL_S = 0.005
+_log = logging.getLogger("sekisho.gateway")
+
+
+class Gateway:
+    """One worker. Everything here belongs to the event loop's thread."""
+
+    def __init__(
+        self,
+        *,
+        index: int,
+        settings: GatewaySettings,
+        journal: Journal,
+        board: Board,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.index = index
+        self.name = f"{settings.id}/w{index}"
+        self.settings = settings
+        self.journal = journal
+        self.board = board
+        self.loop = loop
+        self.now = loop.time
+        self.next_id = decision_ids(os.urandom(5), time.time)
+        self.sha256 = hashlib.sha256
+        self.no_hash = hashlib.sha256()
+        self.live: LiveTable | None = None
+        self.metrics = Metrics()
+        self.queue = FairQueue(settings.queue_max)
+        self.clients: set[ClientConnection] = set()
+        self.buffered = 0
+        self.draining = False
+        self.started_at = time.time()
+        self.date = b""
+        self.on_decision: Callable[[Decision], None] | None = None
+        self._heads: dict[tuple[Endpoint, bytes], bytes] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._polling = False
+        self._retry_credit = 10.0
+        self._retry_seen = 0
+        self._retry_at = 0.0
+        self._swept = 0
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._empty: asyncio.Event | None = None
+        self._tick()
+
+    # -- connections
+
+    def enter(self, client: ClientConnection) -> bool:
+        """Register a connection; False when the worker has as many as it may."""
+        if len(self.clients) >= self.settings.max_connections:
+            return False
+        self.clients.add(client)
+        self.metrics.connections += 1
+        return True
+
+    def leave(self, client: ClientConnection) -> None:
+        self.clients.discard(client)
+        if self._empty is not None and not self.clients:
+            self._empty.set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def request_head(self, endpoint: Endpoint, path: bytes) -> bytes:
+        key = (endpoint, path)
+        head = self._heads.get(key)
+        if head is None:
+            head = self._heads[key] = endpoint.request_head(path)
+        return head
+
+    # -- the table
+
+    async def adopt(self, table: RouteTable) -> None:
+        """Make `table` the one that is obeyed; whoever waits asks again by it."""
+        previous = self.live
+        live = await live_tables.build(table, previous, self._make_endpoint)
+        self.live = live
+        self._heads.clear()
+        for waiter in self.queue.drain():
+            if isinstance(waiter, Passage):
+                waiter.reconsider()
+        if previous is not None:
+            for id, endpoint in previous.endpoints.items():
+                if live.endpoints.get(id) is not endpoint:
+                    endpoint.retire()
+        _log.info("route table %d adopted", table.version)
+
+    def _make_endpoint(self, entry: EndpointEntry) -> Endpoint:
+        slots = Slots(self.board, f"e/{entry.id}", entry.slots)
+        endpoint = Endpoint(entry, settings=self.settings, slots=slots, loop=self.loop, on_usable=self.slot_free)
+        if endpoint.unusable:
+            self.log_endpoint(endpoint, endpoint.unusable)
+        return endpoint
+
+    def models_body(self, tenant: Tenant, table: LiveTable, data_class: DataClass) -> bytes:
+        """`GET /v1/models`: models with an open route at this class, and the aliases that lead to them."""
+        now = time.time()
+        routes = tenant.routes[data_class]
+        usable = {
+            model
+            for model, route in routes.items()
+            if isinstance(route, Route) and (route.valid_until is None or route.valid_until > now)
+        }
+        names = sorted(usable | {alias for alias, model in table.aliases.items() if model in usable})
+        created = int(table.table.issued_at)
+        return msgspec.json.encode(
+            {
+                "object": "list",
+                "data": [{"id": n, "object": "model", "created": created, "owned_by": "sekisho"} for n in names],
+            }
+        )
+
+    # -- the queue
+
+    def slot_free(self, endpoint: Endpoint) -> None:
+        """A slot of `endpoint` may be free: give it to whose turn it is."""
+        while endpoint.hungry and not endpoint.ejected and endpoint.slots.take():
+            waiter = self.queue.pop_for(endpoint, self.now())
+            if waiter is None:
+                endpoint.slots.release()
+                return
+            if isinstance(waiter, Passage):
+                waiter.dispatch(endpoint)
+
+    def watch_queue(self) -> None:
+        """Slots that other workers give back, and deadlines, are looked at every few milliseconds."""
+        if not self._polling:
+            self._polling = True
+            self.loop.call_later(_QUEUE_POLL_S, self._poll_queue)
+
+    def _poll_queue(self) -> None:
+        self._polling = False
+        for waiter in self.queue.expired(self.now()):
+            if isinstance(waiter, Passage):
+                waiter.queue_expired()
+        for endpoint in self.queue.hungry():
+            self.slot_free(endpoint)
+        if self.queue.count:
+            self.watch_queue()
+
+    # -- retries
+
+    def may_retry(self) -> bool:
+        """Spend from the retry budget: a share of the requests, and a floor for quiet times."""
+        now, seen = self.now(), self.journal.appended
+        settings = self.settings
+        self._retry_credit += (seen - self._retry_seen) / 2 * settings.retry_budget  # two records a request
+        self._retry_credit += (now - self._retry_at) * settings.retry_budget_floor_per_s
+        self._retry_credit = min(self._retry_credit, 100.0)
+        self._retry_seen, self._retry_at = seen, now
+        if self._retry_credit < 1.0:
+            return False
+        self._retry_credit -= 1.0
+        return True
+
+    # -- timers
+
+    def _tick(self) -> None:
+        """Every quarter second: deadlines, idle connections, leases, the date."""
+        self._sweeper = self.loop.call_later(_SWEEP_S, self._tick)
+        now = self.now()
+        self.date = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"
+        for client in [c for c in self.clients if c.deadline <= now]:
+            client.expire()
+        live = self.live
+        if live is None:
+            return
+        for endpoint in live.endpoints.values():
+            for connection in [c for c in endpoint.connections if c.deadline <= now]:
+                connection.expire()
+            endpoint.close_idle(now, self.settings.upstream_idle_timeout_s)
+        self._swept += 1
+        if self._swept % 2 == 0:
+            for endpoint in live.endpoints.values():
+                endpoint.slots.give_back()
+            for tenant in live.tenants:
+                if tenant.limits:
+                    for scopes in tenant.limits.values():
+                        for scope in scopes:
+                            if scope.requests is not None:
+                                scope.requests.give_back(now)
+                            if scope.tokens is not None:
+                                scope.tokens.give_back(now)
+                            if scope.slots is not None:
+                                scope.slots.give_back()
+
+    # -- state
+
+    def readiness(self) -> tuple[bytes, bytes]:
+        """Whether to send work here: a table is needed; without a journal public data still passes."""
+        if self.draining:
+            return b"503 Service Unavailable", b"draining"
+        if self.live is None:
+            return b"503 Service Unavailable", b"no route table yet"
+        return (
+            b"200 OK",
+            b"ready" if self.journal.ready else b"ready for public and internal data; journal unavailable",
+        )
+
+    def log_endpoint(self, endpoint: Endpoint, message: str) -> None:
+        _log.warning("endpoint %s: %s", endpoint.id, message)
+
+    def snapshot(self) -> WorkerSnapshot:
+        now = self.now()
+        live = self.live
+        endpoints = list(live.endpoints.values()) if live is not None else []
+        rss_pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return WorkerSnapshot(
+            index=self.index,
+            pid=os.getpid(),
+            at=time.time(),
+            started_at=self.started_at,
+            table_version=live.version if live else 0,
+            table_issued_at=live.table.issued_at if live else 0.0,
+            policy=live.policy if live else "",
+            connections=len(self.clients),
+            in_flight=sum(endpoint.in_flight for endpoint in endpoints),
+            queued=self.queue.count,
+            draining=self.draining,
+            journal_ok=self.journal.ready,
+            journal_error=self.journal.error,
+            rss_bytes=rss_pages * os.sysconf("SC_PAGE_SIZE"),
+            endpoints=tuple(
+                EndpointSnapshot(
+                    id=endpoint.id,
+                    site=endpoint.site,
+                    operator=endpoint.operator,
+                    country=endpoint.country,
+                    in_flight=endpoint.in_flight,
+                    slots=endpoint.slots.limit,
+                    ewma_first_byte_ms=round(endpoint.ewma_s * 1000, 3),
+                    ejected_for_s=max(endpoint.usable_from - now, 0.001) if endpoint.ejected else 0.0,
+                    requests=endpoint.requests,
+                    failures=endpoint.failures,
+                )
+                for endpoint in endpoints
+            ),
+            counters=self.metrics.counters(),
+            histograms=self.metrics.histograms(),
+            bounds=BOUNDS,
+        )
+
+    # -- the end
+
+    async def drain(self, grace_s: float) -> None:
+        """Let what is under way finish; idle connections close now, the rest when their answer is complete."""
+        self.draining = True
+        for client in list(self.clients):
+            if client.idle and client.transport is not None:
+                client.transport.close()
+        self._empty = asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s if self.clients else 0):
+                await self._empty.wait()
+        for client in list(self.clients):
+            if client.passage is not None:
+                client.passage.client_gone(status=503)
+            if client.transport is not None:
+                client.transport.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if self.live is not None:
+            for endpoint in self.live.endpoints.values():
+                endpoint.retire()
+        await asyncio.sleep(0)

@@ -1,0 +1,182 @@
+"""Limits that hold across all workers of a machine: leases from a shared board.
+
+The board is a file in shared memory. A row is a token bucket or a count of slots; workers take from it in leases
+under a file lock and then admit from their own lease without one. Nothing is admitted that was not first taken from
+the board, so the sum over all workers never exceeds a limit: the overshoot bound is zero for requests and slots, and
+for tokens it is what running requests use beyond their estimate (it is charged when they end).
+
+The price is on the other side: what a worker holds idle, at most 1/(8·workers) of a bucket and
+slots // (4·workers) slots, can't be used elsewhere until it is given back (within a second). A worker that dies takes
+the rest of its bucket leases with it until the bucket refills; its slots are given back when it starts again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+import zlib
+from pathlib import Path
+
+from sekisho.kernel.errors import SekishoError
+
+ROWS = 1 << 17
+_MAX_WORKERS = 64
+_ROW = struct.Struct("<Qdd")  # key, level, monotonic time of the level
+_COUNT = struct.Struct("<i")
+_COUNTS_AT = ROWS * _ROW.size
+_SIZE = _COUNTS_AT + _MAX_WORKERS * ROWS * _COUNT.size
+
+
+class BoardFull(SekishoError):
+    """More limits than the board has rows."""
+
+    code = "limits.full"
+
+
+class Board:
+    """The shared file. Sparse: only the rows in use take memory."""
+
+    def __init__(self, path: Path, *, worker: int, workers: int) -> None:
+        if not 0 <= worker < _MAX_WORKERS:
+            raise BoardFull(f"at most {_MAX_WORKERS} workers share a board", hint="lower `workers`")
+        self.worker = worker
+        self.workers = max(workers, 1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        os.ftruncate(self._fd, _SIZE)
+        self.map = mmap.mmap(self._fd, _SIZE)
+        self._column = _COUNTS_AT + worker * ROWS * _COUNT.size
+        with self:  # whatever a predecessor of this worker held is free again
+            self.map[self._column : self._column + ROWS * _COUNT.size] = bytes(ROWS * _COUNT.size)
+
+    def __enter__(self) -> None:
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        self.map.close()
+        os.close(self._fd)
+
+    def row(self, name: str) -> int:
+        """The row of this limit, made when it is new. Names are hashed to 64 bits."""
+        data = name.encode()
+        key = zlib.crc32(data) << 32 | zlib.crc32(data[::-1], 0x5E11) or 1
+        with self:
+            for step in range(ROWS):
+                row = (key + step) % ROWS
+                found = _ROW.unpack_from(self.map, row * _ROW.size)[0]
+                if found == key:
+                    return row
+                if found == 0:
+                    _ROW.pack_into(self.map, row * _ROW.size, key, -1.0, 0.0)
+                    return row
+        raise BoardFull(f"the board of limits has {ROWS} rows and all are taken", hint="use fewer limits a tenant")
+
+    def total(self, row: int) -> int:
+        """Slots taken by all workers."""
+        unpack = _COUNT.unpack_from
+        column = _COUNTS_AT + row * _COUNT.size
+        stride = ROWS * _COUNT.size
+        return sum(unpack(self.map, column + worker * stride)[0] for worker in range(self.workers))
+
+    def set_mine(self, row: int, held: int) -> None:
+        _COUNT.pack_into(self.map, self._column + row * _COUNT.size, held)
+
+
+class Bucket:
+    """`per_minute` units a minute, with a burst of one minute's worth, shared by all workers."""
+
+    __slots__ = ("_batch", "_board", "_local", "_rate", "_row", "_touched", "per_minute")
+
+    def __init__(self, board: Board, name: str, per_minute: int) -> None:
+        self._board = board
+        self._row = board.row(name)
+        self.per_minute = per_minute
+        self._rate = per_minute / 60.0
+        self._batch = per_minute / (8.0 * board.workers)
+        self._local = 0.0
+        self._touched = 0.0
+
+    def take(self, amount: float, now: float) -> float:
+        """0.0 when `amount` was taken, else the seconds until it could be. `now`: monotonic seconds."""
+        self._touched = now
+        if self._local >= amount:
+            self._local -= amount
+            return 0.0
+        self._local += self._move(max(amount - self._local, min(self._batch, self.per_minute)), now)
+        if self._local >= amount:
+            self._local -= amount
+            return 0.0
+        return max((amount - self._local) / self._rate, 0.001)
+
+    def settle(self, amount: float) -> None:
+        """Give back (positive) or charge (negative) the difference between the estimate and what was used."""
+        self._local += amount
+
+    def give_back(self, now: float) -> None:
+        """Return an idle lease, and pay a debt."""
+        if self._local < 0 or (self._local > 0 and now - self._touched > 0.5):
+            self._move(-self._local, now)
+            self._local = 0.0
+
+    def _move(self, amount: float, now: float) -> float:
+        """Take up to `amount` from the board (negative: put back); what was moved."""
+        board = self._board
+        at = self._row * _ROW.size
+        with board:
+            key, level, since = _ROW.unpack_from(board.map, at)
+            full = float(self.per_minute)
+            level = full if level == -1.0 and since == 0.0 else min(full, level + (now - since) * self._rate)
+            moved = min(amount, max(level, 0.0)) if amount > 0 else amount
+            _ROW.pack_into(board.map, at, key, min(level - moved, full), now)
+        return moved
+
+
+class Slots:
+    """A count of things under way, at most `limit` over all workers."""
+
+    __slots__ = ("_board", "_held", "_row", "_spare", "in_use", "limit")
+
+    def __init__(self, board: Board, name: str, limit: int) -> None:
+        self._board = board
+        self._row = board.row(name)
+        self._held = 0
+        self.in_use = 0
+        self.resize(limit)
+
+    def resize(self, limit: int) -> None:
+        self.limit = limit
+        self._spare = limit // (4 * self._board.workers)
+
+    def take(self) -> bool:
+        if self.in_use < self._held:
+            self.in_use += 1
+            return True
+        board = self._board
+        with board:
+            free = self.limit - board.total(self._row)
+            if free <= 0:
+                return False
+            self._held += min(free, max(self._spare, 1))
+            board.set_mine(self._row, self._held)
+        self.in_use += 1
+        return True
+
+    def release(self) -> None:
+        self.in_use -= 1
+        if self._held - self.in_use > self._spare * 2:
+            self._keep(self.in_use + self._spare)
+
+    def give_back(self) -> None:
+        """Return all idle slots."""
+        if self._held > self.in_use:
+            self._keep(self.in_use)
+
+    def _keep(self, held: int) -> None:
+        with self._board:
+            self._held = held
+            self._board.set_mine(self._row, held)

@@ -1,0 +1,376 @@
+"""The client's side: framing, pipelining in order, time and size limits, back-pressure."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from enum import IntEnum
+from typing import TYPE_CHECKING, cast
+
+from sekisho.gateway.http1 import Dechunker, Malformed, RequestHead, parse_request
+from sekisho.gateway.passage import Passage
+from sekisho.gateway.refusals import Refusal, of
+
+if TYPE_CHECKING:
+    from sekisho.gateway.gateway import Gateway
+
+_NEVER = float("inf")
+_PIPELINE_BYTES = 64 << 10
+_LINGER_S = 2.0
+_LINGER_BYTES = 4 << 20
+_HIGH_WATER = 64 << 10
+_PROXY_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"  # PROXY protocol 2.2 §2.2
+_PROXY_HEAD = struct.Struct("!12sBBH")
+
+
+class _State(IntEnum):
+    PROXY = 0  # the PROXY protocol's header comes first
+    HEAD = 1
+    BODY = 2
+    BUSY = 3  # a passage is under way; further requests wait their turn
+    LINGER = 4  # answered and closing: read and forget, so that the answer is not lost to a reset (RFC 9112 §9.6)
+    CLOSED = 5
+
+
+class ClientConnection(asyncio.Protocol):
+    """One connection from a client."""
+
+    __slots__ = (
+        "_body", "_body_size", "_buffer", "_dechunker", "_left", "_looping", "_paused", "_state",
+        "deadline", "gateway", "keep_alive", "passage", "peer", "transport",
+    )  # fmt: skip
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.transport: asyncio.Transport | None = None
+        self.passage: Passage | None = None
+        self.peer = ""
+        self.deadline = _NEVER
+        self._state = _State.PROXY if gateway.settings.proxy_protocol else _State.HEAD
+        self._buffer = b""
+        self._body: list[bytes] = []
+        self._body_size = 0
+        self._left = 0
+        self._dechunker: Dechunker | None = None
+        self._looping = False
+        self._paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        gateway = self.gateway
+        if not gateway.enter(self):
+            self._state = _State.CLOSED
+            self.transport.abort()
+            return
+        self.transport.set_write_buffer_limits(_HIGH_WATER)
+        self.deadline = gateway.now() + gateway.settings.head_timeout_s
+
+    @property
+    def idle(self) -> bool:
+        """Between two requests, with nothing of the next one here."""
+        return self._state in (_State.HEAD, _State.PROXY) and not self._buffer
+
+    # -- reading
+
+    def data_received(self, data: bytes) -> None:
+        state = self._state
+        if state is _State.HEAD:
+            if self._buffer:
+                data = self._buffer + data
+            self._buffer = data
+            self._process()
+        elif state is _State.BODY:
+            self._read_body(data)
+        elif state is _State.BUSY:
+            self._buffer += data
+            if len(self._buffer) > _PIPELINE_BYTES and not self._paused and self.transport is not None:
+                self._paused = True
+                self.transport.pause_reading()
+        elif state is _State.LINGER:
+            self._left -= len(data)
+            if self._left < 0:
+                self.cut()
+        elif state is _State.PROXY:
+            self._buffer += data
+            self._read_proxy()
+
+    def _process(self) -> None:
+        """Read requests from the buffer, one after the other, as long as none is under way."""
+        if self._looping:
+            return
+        self._looping = True
+        try:
+            while self._state is _State.HEAD and self._buffer:
+                if not self._read_head():
+                    break
+        finally:
+            self._looping = False
+
+    def _read_head(self) -> bool:
+        """Read one head if it is complete. False: more bytes are needed."""
+        data = self._buffer
+        gateway = self.gateway
+        settings = gateway.settings
+        if data[:2] == b"\r\n":  # RFC 9112 §2.2: an empty line before the request line is ignored
+            self._buffer = data[2:]
+            return True
+        end = data.find(b"\r\n\r\n")
+        if end < 0 or end > settings.max_head_bytes:
+            if len(data) > settings.max_head_bytes:
+                self._refuse_unread(of("http.head_too_large"))
+            elif b"\n\n" in data or b"\n\r\n" in data or b"\0" in data:
+                self._refuse_unread(of("http.malformed", en="A bare LF or a NUL byte in the head."))
+            elif self.passage is None and self.deadline > gateway.now() + settings.head_timeout_s:
+                self.deadline = gateway.now() + settings.head_timeout_s  # the first byte starts the clock
+            return False
+        try:
+            head = parse_request(data[: end + 2])
+        except Malformed as malformed:
+            refusal = of("http.malformed", en=malformed.what[0].upper() + malformed.what[1:] + ".")
+            self._refuse_unread(refusal, status=malformed.status)
+            return False
+        self._buffer = data[end + 4 :]
+        target = head.target
+        if target in (b"/healthz", b"/readyz") and head.method in (b"GET", b"HEAD") and head.length == 0:
+            self._answer_health(head)
+            return True
+        passage = self.passage = Passage(gateway, self)
+        refusal_ = passage.read_head(head)
+        if refusal_ is None and b"expect" in head.headers:
+            if head.headers[b"expect"].lower() != b"100-continue":
+                refusal_ = of("http.expectation_failed")
+            elif head.version and head.length and len(self._buffer) == 0:
+                self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        length = head.length
+        if refusal_ is not None:
+            if length < 0 or length > len(self._buffer):
+                passage.close_after()  # its body is not read
+                self._buffer = b""
+            else:
+                self._buffer = self._buffer[length:]
+            self._state = _State.BUSY
+            self.deadline = _NEVER
+            passage.refuse(refusal_)
+            return True
+        if length == 0:
+            self._begin(b"")
+            return True
+        self._dechunker = Dechunker() if length < 0 else None
+        self._left = length
+        self._state = _State.BODY
+        self.deadline = gateway.now() + settings.body_timeout_s
+        data, self._buffer = self._buffer, b""
+        if data:
+            self._read_body(data)
+        return True
+
+    def _read_body(self, data: bytes) -> None:
+        gateway = self.gateway
+        dechunker = self._dechunker
+        if dechunker is None:
+            left = self._left
+            if not self._body and len(data) >= left:  # the usual case: it is all here
+                self._buffer = data[left:]
+                self._begin(data[:left] if len(data) > left else data)
+                return
+            part = data[:left] if len(data) > left else data
+            self._left = left - len(part)
+            done = self._left == 0
+            if done:
+                self._buffer = data[len(part) :]
+            self._body.append(part)
+            added = len(part)
+        else:
+            try:
+                parts = dechunker.feed(data)
+            except Malformed as malformed:
+                self._refuse_body(of("http.malformed", en=malformed.what[0].upper() + malformed.what[1:] + "."))
+                return
+            self._body += parts
+            added = sum(map(len, parts))
+            done = dechunker.done
+            if done:
+                self._buffer = dechunker.rest
+        self._body_size += added
+        gateway.buffered += added
+        if self._body_size > gateway.settings.max_body_bytes:
+            self._refuse_body(of("http.body_too_large"))
+        elif gateway.buffered > gateway.settings.max_buffered_bytes:
+            self._refuse_body(of("gateway.memory"))
+        elif done:
+            body = b"".join(self._body)
+            self._forget_body()
+            self._begin(body)
+        else:
+            self.deadline = gateway.now() + gateway.settings.body_timeout_s
+
+    def _begin(self, body: bytes) -> None:
+        passage = self.passage
+        assert passage is not None
+        self._state = _State.BUSY
+        self.deadline = _NEVER
+        self._dechunker = None
+        passage.read_body(body)
+        self._process()
+
+    def _forget_body(self) -> None:
+        self.gateway.buffered -= self._body_size
+        self._body = []
+        self._body_size = 0
+
+    def _read_proxy(self) -> None:
+        """PROXY protocol version 2, §2.2: the load balancer says who the client is."""
+        data = self._buffer
+        if not data.startswith(_PROXY_SIGNATURE[: len(data)]):
+            self.cut()  # whoever speaks without it is not our load balancer
+            return
+        if len(data) < _PROXY_HEAD.size:
+            return
+        _, version_command, family, length = _PROXY_HEAD.unpack_from(data)
+        if version_command not in (0x20, 0x21) or length > 4096:
+            self.cut()
+            return
+        if len(data) < _PROXY_HEAD.size + length:
+            return
+        addresses = data[_PROXY_HEAD.size : _PROXY_HEAD.size + length]
+        if version_command == 0x21:  # PROXY; 0x20 is LOCAL: the balancer's own health check
+            if family == 0x11 and length >= 12:
+                self.peer = socket.inet_ntop(socket.AF_INET, addresses[:4])
+            elif family == 0x21 and length >= 36:
+                self.peer = socket.inet_ntop(socket.AF_INET6, addresses[:16])
+        self._buffer = data[_PROXY_HEAD.size + length :]
+        self._state = _State.HEAD
+        if self._buffer:
+            self._process()
+
+    # -- refusals that need no passage of their own yet
+
+    def _refuse_unread(self, refusal: Refusal, *, status: int | None = None) -> None:
+        """Refuse what could not be read as a request; nothing after it can be trusted."""
+        if status is not None and status != refusal.status:
+            refusal = Refusal(
+                status=status, code=refusal.code, en=refusal.en, ja=refusal.ja, way_out=refusal.way_out,
+                rules=refusal.rules,
+            )  # fmt: skip
+        self._buffer = b""
+        self._state = _State.BUSY
+        self.deadline = _NEVER
+        passage = self.passage = Passage(self.gateway, self)
+        passage.close_after()
+        passage.refuse(refusal)
+
+    def _refuse_body(self, refusal: Refusal) -> None:
+        """Refuse in the middle of a body: the rest of it is not read."""
+        passage = self.passage
+        assert passage is not None
+        self._forget_body()
+        self._buffer = b""
+        self._dechunker = None
+        self._state = _State.BUSY
+        self.deadline = _NEVER
+        passage.close_after()
+        passage.refuse(refusal)
+
+    def _answer_health(self, head: RequestHead) -> None:
+        """Not a passage: no key, no data, no decision."""
+        status, word = (b"200 OK", b"ok") if head.target == b"/healthz" else self.gateway.readiness()
+        keep = head.keep_alive and not self.gateway.draining
+        self._write(
+            b"HTTP/1.1 %b\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n%b\r\n%b"
+            % (
+                status,
+                len(word) + 1,
+                b"" if keep else b"connection: close\r\n",
+                word + b"\n" if head.method == b"GET" else b"",
+            )
+        )
+        if not keep:
+            self._linger()
+        else:
+            self.deadline = self.gateway.now() + self.gateway.settings.idle_timeout_s
+
+    # -- what a passage does with its client
+
+    def send(self, data: bytes) -> None:
+        if self.transport is not None and data:
+            self.transport.write(data)
+
+    def _write(self, data: bytes) -> None:
+        self.send(data)
+
+    def finished(self, *, keep_alive: bool) -> None:
+        self.passage = None
+        if self._state is _State.CLOSED:
+            return
+        if not keep_alive or self.gateway.draining:
+            self._linger()
+            return
+        self._state = _State.HEAD
+        self.deadline = self.gateway.now() + self.gateway.settings.idle_timeout_s
+        if self._paused and self.transport is not None:
+            self._paused = False
+            self.transport.resume_reading()
+        if self._buffer:
+            self._process()
+
+    def cut(self) -> None:
+        self.passage = None
+        self._state = _State.CLOSED
+        if self.transport is not None:
+            # Not abort(): what was sent before must still go out; the missing end shows that it was cut.
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Close for writing now and for reading a little later."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        self._state = _State.LINGER
+        self._left = _LINGER_BYTES
+        self._buffer = b""
+        self.deadline = self.gateway.now() + _LINGER_S
+        if self._paused:
+            self._paused = False
+            transport.resume_reading()
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()
+
+    # -- the transport's calls
+
+    def pause_writing(self) -> None:
+        self.deadline = self.gateway.now() + self.gateway.settings.write_timeout_s
+        if self.passage is not None:
+            self.passage.pause()
+
+    def resume_writing(self) -> None:
+        if self._state is _State.BUSY:
+            self.deadline = _NEVER
+        if self.passage is not None:
+            self.passage.resume()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._state = _State.CLOSED
+        self._forget_body()
+        self._buffer = b""
+        self.gateway.leave(self)
+        passage, self.passage = self.passage, None
+        if passage is not None:
+            passage.client_gone()
+
+    def expire(self) -> None:
+        """The deadline has passed: idle connections close, half a request gets 408, a client that does not read or
+        that lingers is cut off."""
+        self.deadline = _NEVER
+        if self._state is _State.HEAD and self._buffer:
+            self._refuse_unread(of("http.timeout"))
+        elif self._state is _State.BODY:
+            self._refuse_body(of("http.timeout"))
+        elif self.transport is not None:
+            self._state = _State.CLOSED
+            self.transport.abort()

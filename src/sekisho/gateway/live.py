@@ -1,0 +1,180 @@
+"""The route table as the hot path uses it: live endpoints with their state, and routes that point at them.
+
+A new table is built in small steps beside the old one, so that no request waits for it; endpoints that stay the same
+keep their connections, their measurements and their requests under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from bisect import bisect
+from collections.abc import Callable
+from typing import Any
+
+from sekisho.gateway.limits import Board, Bucket, Slots
+from sekisho.gateway.upstream import Endpoint, Target
+from sekisho.kernel.classes import DataClass
+from sekisho.residency.table import Closed, EndpointEntry, RouteSet, RouteTable, TenantEntry
+
+_RING_POINTS = 48  # an endpoint; enough for an even share among up to a hundred
+_SLICE_S = 0.002
+
+
+class Route:
+    """The only endpoints that may serve; choice, retry and failover happen inside it."""
+
+    __slots__ = ("_ring", "_ring_owners", "endpoints", "rules", "valid_until", "valid_until_ms", "waiting")
+
+    def __init__(self, endpoints: tuple[Endpoint, ...], entry: RouteSet) -> None:
+        self.endpoints = endpoints
+        self.rules = entry.rules
+        self.valid_until = entry.valid_until
+        self.valid_until_ms = int(entry.valid_until * 1000) if entry.valid_until is not None else 0
+        self.waiting: list[tuple[float, int, Any]] = []  # the heap of queue.FairQueue
+        self._ring: list[int] = []
+        self._ring_owners: list[Endpoint] = []
+
+    def owners(self, prefix_hash: int) -> list[Endpoint]:
+        """The endpoints in the order in which they own this prefix: the same on every worker and gateway."""
+        if not self._ring:
+            points = sorted(
+                (int.from_bytes(hashlib.blake2b(f"{e.entry.id}/{n}".encode(), digest_size=4).digest(), "big"), i)
+                for i, e in enumerate(self.endpoints)
+                for n in range(_RING_POINTS)
+            )
+            self._ring = [point for point, _ in points]
+            self._ring_owners = [self.endpoints[i] for _, i in points]
+        count = len(self._ring)
+        start = bisect(self._ring, prefix_hash)
+        found: list[Endpoint] = []
+        for step in range(count):
+            owner = self._ring_owners[(start + step) % count]
+            if owner not in found:
+                found.append(owner)
+                if len(found) == len(self.endpoints):
+                    break
+        return found
+
+
+class TenantLimits:
+    """The buckets and slots of one scope: a tenant, or a tenant and a model."""
+
+    __slots__ = ("requests", "slots", "tokens")
+
+    def __init__(self, requests: Bucket | None, tokens: Bucket | None, slots: Slots | None) -> None:
+        self.requests = requests
+        self.tokens = tokens
+        self.slots = slots
+
+
+class Tenant:
+    """A tenant's entry, with what its requests need prepared on first use."""
+
+    __slots__ = ("entry", "floor", "limits", "routes", "salted")
+
+    def __init__(self, entry: TenantEntry, routes: tuple[dict[str, Route | Closed], ...]) -> None:
+        self.entry = entry
+        floor = DataClass.parse(entry.floor)
+        self.floor = DataClass.RESTRICTED if floor is None else floor
+        self.routes = routes
+        self.limits: dict[str, tuple[TenantLimits, ...]] = {}
+        self.salted = hashlib.sha256(entry.salt)
+
+
+class LiveTable:
+    """One version of the route table, ready for requests."""
+
+    __slots__ = ("aliases", "endpoints", "keys", "policy", "table", "tenants", "version")
+
+    def __init__(self, table: RouteTable) -> None:
+        self.table = table
+        self.version = table.version
+        self.policy = table.policy
+        self.aliases = table.aliases
+        self.endpoints: dict[str, Endpoint] = {}
+        self.tenants: list[Tenant] = []
+        # SHA-256 of the key -> (tenant, key id, expiry)
+        self.keys: dict[bytes, tuple[Tenant, str, float | None]] = {}
+
+
+def limits_of(board: Board, tenant: Tenant, model: str) -> tuple[TenantLimits, ...]:
+    """The scopes that a request of this tenant for this model is admitted by (made on first use)."""
+    entry = tenant.entry
+    found: list[TenantLimits] = []
+    scopes = ((entry.id, entry.limits), (f"{entry.id}\n{model}", entry.model_limits.get(model)))
+    for name, limits in scopes:
+        if limits is None:
+            continue
+        requests, tokens, slots = limits.requests_per_minute, limits.tokens_per_minute, limits.concurrency
+        if requests or tokens or slots:
+            found.append(
+                TenantLimits(
+                    Bucket(board, f"r/{name}", requests) if requests else None,
+                    Bucket(board, f"t/{name}", tokens) if tokens else None,
+                    Slots(board, f"c/{name}", slots) if slots else None,
+                )
+            )
+    return tuple(found)
+
+
+class _Paced:
+    """Lets the event loop run whenever a slice of time is used up."""
+
+    def __init__(self) -> None:
+        self._until = time.perf_counter() + _SLICE_S
+
+    async def step(self) -> None:
+        if time.perf_counter() >= self._until:
+            await asyncio.sleep(0)
+            self._until = time.perf_counter() + _SLICE_S
+
+
+async def build(
+    table: RouteTable,
+    previous: LiveTable | None,
+    make_endpoint: Callable[[EndpointEntry], Endpoint],
+) -> LiveTable:
+    """Make a live table of `table`. Endpoints and tenants that did not change are taken over from `previous`."""
+    live = LiveTable(table)
+    paced = _Paced()
+    old_endpoints = previous.endpoints if previous else {}
+    endpoints: list[Endpoint] = []
+    for entry in table.endpoints:
+        old = old_endpoints.get(entry.id)
+        if old is not None and old.target == Target.of(entry):
+            old.update(entry)
+            endpoint = old
+        else:
+            endpoint = make_endpoint(entry)
+        live.endpoints[entry.id] = endpoint
+        endpoints.append(endpoint)
+        await paced.step()
+    routes: list[Route | Closed] = []
+    for item in table.routes:
+        routes.append(item if isinstance(item, Closed) else Route(tuple(endpoints[i] for i in item.endpoints), item))
+        await paced.step()
+    profiles: list[tuple[dict[str, Route | Closed], ...]] = []
+    for profile in table.profiles:
+        by_class: list[dict[str, Route | Closed]] = []
+        for data_class in DataClass:
+            by_class.append({model: routes[i] for model, i in profile.routes.get(data_class.label, {}).items()})
+            await paced.step()
+        profiles.append(tuple(by_class))
+    old_tenants = {tenant.entry.id: tenant for tenant in previous.tenants} if previous else {}
+    for entry_ in table.tenants:
+        tenant = Tenant(entry_, profiles[entry_.profile])
+        known = old_tenants.get(entry_.id)
+        if (
+            known is not None
+            and known.entry.limits == entry_.limits
+            and known.entry.model_limits == entry_.model_limits
+        ):
+            tenant.limits = known.limits  # leases and debts live on
+        live.tenants.append(tenant)
+        await paced.step()
+    for key in table.keys:
+        live.keys[key.sha256] = (live.tenants[key.tenant], key.id, key.expires_at)
+        await paced.step()
+    return live

@@ -1,0 +1,94 @@
+"""Counters of one worker, in plain dictionaries: nothing on the hot path but an addition."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from sekisho.ledger.model import Decision
+
+BOUNDS: tuple[float, ...] = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+)  # fmt: skip
+
+
+class Histogram:
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.total += seconds
+
+    def cumulative(self) -> tuple[int, ...]:
+        running, rows = 0, []
+        for count in self.counts:
+            running += count
+            rows.append(running)
+        return tuple(rows)
+
+
+class Metrics:
+    """Label values come from configuration only (tenants, sites, classes, codes): the number of series is bounded."""
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[str, str, str, str, str], int] = {}
+        self.tokens: dict[tuple[str, str], list[int]] = {}
+        self.duration: dict[tuple[str, str], Histogram] = {}
+        self.first_byte: dict[tuple[str, str], Histogram] = {}
+        self.queued = Histogram()
+        self.retries = 0
+        self.hedges = 0
+        self.unrecorded = 0
+        self.connections = 0
+        self.worker_lost = 0
+
+    def observe(self, decision: Decision) -> None:
+        key = (decision.tenant, decision.data_class, decision.site, decision.outcome, decision.code)
+        self.requests[key] = self.requests.get(key, 0) + 1
+        if not decision.site:
+            return
+        place = (decision.data_class, decision.site)
+        histogram = self.duration.get(place)
+        if histogram is None:
+            histogram = self.duration[place] = Histogram()
+            self.first_byte[place] = Histogram()
+        histogram.observe(decision.duration_us / 1e6)
+        if decision.first_byte_us:
+            self.first_byte[place].observe(decision.first_byte_us / 1e6)
+        if decision.queue_us:
+            self.queued.observe(decision.queue_us / 1e6)
+        owner = (decision.tenant, decision.site)
+        row = self.tokens.get(owner)
+        if row is None:
+            row = self.tokens[owner] = [0, 0, 0]
+        row[0] += decision.tokens_in
+        row[1] += decision.tokens_out
+        row[2] += decision.tokens_cached
+
+    def counters(self) -> dict[str, float]:
+        """Prometheus series (name with labels → value)."""
+        rows: dict[str, float] = {}
+        for (tenant, data_class, site, outcome, code), count in self.requests.items():
+            labels = f'tenant="{tenant}",class="{data_class}",site="{site}",outcome="{outcome}",code="{code}"'
+            rows[f"sekisho_requests_total{{{labels}}}"] = count
+        for (tenant, site), (read, written, cached) in self.tokens.items():
+            for kind, value in (("input", read), ("output", written), ("cached", cached)):
+                rows[f'sekisho_tokens_total{{tenant="{tenant}",site="{site}",type="{kind}"}}'] = value
+        rows["sekisho_retries_total"] = self.retries
+        rows["sekisho_hedges_total"] = self.hedges
+        rows["sekisho_journal_unrecorded_total"] = self.unrecorded
+        rows["sekisho_connections_total"] = self.connections
+        rows["sekisho_worker_lost_total"] = self.worker_lost
+        return rows
+
+    def histograms(self) -> dict[str, tuple[tuple[int, ...], float]]:
+        rows: dict[str, tuple[tuple[int, ...], float]] = {}
+        for name, family in (("duration", self.duration), ("first_byte", self.first_byte)):
+            for (data_class, site), histogram in family.items():
+                series = f'sekisho_{name}_seconds{{class="{data_class}",site="{site}"}}'
+                rows[series] = (histogram.cumulative(), histogram.total)
+        rows["sekisho_queue_seconds"] = (self.queued.cumulative(), self.queued.total)
+        return rows

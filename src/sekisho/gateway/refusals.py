@@ -1,0 +1,352 @@
+"""Refusals: a value with a stable code, the rule ids, the reason in words (en, ja) and the way out.
+
+On the wire an OpenAI-style error object with our fields beside the usual four, so that every OpenAI client raises its
+usual exception. docs/reference/errors.md lists every code; a test keeps the two in step.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a request goes no further. `retry_after_s` is honest: the earliest moment at which it could pass."""
+
+    status: int
+    code: str
+    en: str
+    ja: str
+    way_out: str
+    rules: tuple[str, ...] = ()
+    retry_after_s: float | None = None
+
+
+def of(code: str, *, en: str = "", ja: str = "", way_out: str = "", retry_after_s: float | None = None) -> Refusal:
+    """The refusal with this code; words given here take the place of the usual ones."""
+    usual = CATALOGUE[code]
+    return Refusal(
+        status=usual.status,
+        code=code,
+        en=en or usual.en,
+        ja=ja or usual.ja,
+        way_out=way_out or usual.way_out,
+        rules=usual.rules,
+        retry_after_s=retry_after_s if retry_after_s is not None else usual.retry_after_s,
+    )
+
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+
+def body_of(refusal: Refusal, decision: str) -> bytes:
+    """The JSON body of the answer."""
+    kind = _TYPES.get(refusal.status, "invalid_request_error" if refusal.status < 500 else "server_error")
+    return msgspec.json.encode(
+        {
+            "error": {
+                "message": f"{refusal.en} Way out: {refusal.way_out}",
+                "message_ja": refusal.ja,
+                "type": kind,
+                "param": None,
+                "code": refusal.code,
+                "rules": refusal.rules,
+                "way_out": refusal.way_out,
+                "decision": decision,
+            }
+        }
+    )
+
+
+def _entry(
+    status: int, code: str, en: str, ja: str, way_out: str, *rules: str, retry: float | None = None
+) -> Refusal:
+    return Refusal(status=status, code=code, en=en, ja=ja, way_out=way_out, rules=rules, retry_after_s=retry)
+
+
+CATALOGUE: dict[str, Refusal] = {
+    entry.code: entry
+    for entry in (
+        _entry(
+            400,
+            "http.malformed",
+            "The request has no single reading.",
+            "リクエストを一意に解釈できません。",
+            "send well-formed HTTP/1.1",
+            "one-strict-reading",
+        ),
+        _entry(
+            408,
+            "http.timeout",
+            "The request did not arrive in time.",
+            "リクエストが時間内に届きませんでした。",
+            "send the head and the body without long pauses",
+            "bounded-time",
+        ),
+        _entry(
+            431,
+            "http.head_too_large",
+            "The request head is too large.",
+            "リクエストヘッダーが大きすぎます。",
+            "send fewer or shorter headers",
+            "bounded-size",
+        ),
+        _entry(
+            413,
+            "http.body_too_large",
+            "The body is larger than this gateway accepts.",
+            "本文がこのゲートウェイの上限を超えています。",
+            "shorten the prompt, or ask for a larger `max_body`",
+            "bounded-size",
+        ),
+        _entry(
+            404,
+            "http.not_found",
+            "There is nothing at this path.",
+            "このパスには何もありません。",
+            "use /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses or /v1/models",
+        ),
+        _entry(
+            405,
+            "http.method_not_allowed",
+            "This path does not take this method.",
+            "このパスではこのメソッドは使えません。",
+            "POST to the inference paths, GET /v1/models",
+        ),
+        _entry(
+            415,
+            "http.unsupported_media_type",
+            "The body is not declared as application/json.",
+            "本文の形式が application/json ではありません。",
+            "send `Content-Type: application/json`, uncompressed",
+            "one-strict-reading",
+        ),
+        _entry(
+            417,
+            "http.expectation_failed",
+            "Only `Expect: 100-continue` is understood.",
+            "対応している Expect は 100-continue のみです。",
+            "leave the Expect header out",
+            "one-strict-reading",
+        ),
+        _entry(
+            401,
+            "auth.key_missing",
+            "The request carries no API key.",
+            "API キーがありません。",
+            "send `Authorization: Bearer <key>`",
+            "known-tenant",
+        ),
+        _entry(
+            401,
+            "auth.key_unknown",
+            "The API key is unknown, revoked or expired.",
+            "API キーが不明、失効済み、または期限切れです。",
+            "check the key; an administrator makes a new one with `sekisho key create`",
+            "known-tenant",
+        ),
+        _entry(
+            400,
+            "class.invalid",
+            "X-Sekisho-Class is not a data class.",
+            "X-Sekisho-Class の値が正しくありません。",
+            "use public, internal, confidential or restricted",
+            "declared-class",
+        ),
+        _entry(
+            404,
+            "model.not_found",
+            "There is no such model for this key.",
+            "このキーで使えるモデルではありません。",
+            "GET /v1/models lists what you may use",
+            "known-model",
+        ),
+        _entry(
+            403,
+            "residency.no_eligible_endpoint",
+            "No endpoint may serve this data class.",
+            "このデータ区分を処理できるエンドポイントがありません。",
+            "ask for a site that satisfies the rules, or send data of a lower class",
+        ),
+        _entry(
+            403,
+            "residency.evidence_expired",
+            "The evidence under this route has run out; the route is closed.",
+            "経路の根拠となる証跡の有効期限が切れたため、経路は閉じています。",
+            "renew the evidence of the sites (`sekisho status`); it opens again by itself",
+            "evidence-fresh",
+        ),
+        _entry(
+            429,
+            "limit.requests",
+            "The tenant's request limit is used up.",
+            "リクエスト数の上限に達しました。",
+            "wait as Retry-After says, or ask for a higher limit",
+            "tenant-limits",
+        ),
+        _entry(
+            429,
+            "limit.tokens",
+            "The tenant's token limit is used up.",
+            "トークン数の上限に達しました。",
+            "wait as Retry-After says, lower max_tokens, or ask for a higher limit",
+            "tenant-limits",
+        ),
+        _entry(
+            400,
+            "limit.tokens_too_many",
+            "The request alone is larger than the tenant's tokens a minute.",
+            "1 回のリクエストが 1 分あたりのトークン上限を超えています。",
+            "shorten the prompt, lower max_tokens, or ask for a higher limit",
+            "tenant-limits",
+        ),
+        _entry(
+            429,
+            "limit.concurrency",
+            "The tenant has as many requests under way as it may.",
+            "同時実行数の上限に達しました。",
+            "wait for a running request to end",
+            "tenant-limits",
+        ),
+        _entry(
+            429,
+            "limit.queue_full",
+            "Too many requests wait already.",
+            "待ち行列がいっぱいです。",
+            "wait as Retry-After says",
+            "bounded-queue",
+            retry=1.0,
+        ),
+        _entry(
+            429,
+            "limit.queue_timeout",
+            "No slot became free in time.",
+            "時間内に空きができませんでした。",
+            "wait as Retry-After says, or reserve capacity",
+            "bounded-queue",
+            retry=1.0,
+        ),
+        _entry(
+            503,
+            "journal.unavailable",
+            "The journal can't be written, and this data class never passes unrecorded.",
+            "ジャーナルに記録できないため、このデータ区分のリクエストは通せません。",
+            "an operator must free disk space or repair the disk; public data still passes",
+            "never-unrecorded",
+            retry=5.0,
+        ),
+        _entry(
+            503,
+            "gateway.no_table",
+            "The gateway has no route table yet.",
+            "経路表がまだありません。",
+            "wait for the control plane; see `sekisho status`",
+            "route-table",
+            retry=1.0,
+        ),
+        _entry(
+            503,
+            "gateway.memory",
+            "The gateway holds as many request bodies as it may.",
+            "ゲートウェイが保持できる本文の総量に達しました。",
+            "try again in a moment",
+            "bounded-size",
+            retry=1.0,
+        ),
+        _entry(
+            503,
+            "upstream.unavailable",
+            "No endpoint that may serve this request can be reached.",
+            "このリクエストを処理できるエンドポイントに接続できません。",
+            "wait; the gateway never goes outside the set that the rules allow",
+            "inside-the-set",
+            retry=1.0,
+        ),
+        _entry(
+            502,
+            "upstream.error",
+            "The endpoint failed to answer.",
+            "エンドポイントが応答に失敗しました。",
+            "try again; the decision id helps the operator to find the cause",
+            "inside-the-set",
+        ),
+        _entry(
+            504,
+            "upstream.timeout",
+            "The endpoint did not answer in time.",
+            "エンドポイントが時間内に応答しませんでした。",
+            "try again, or ask for a shorter answer",
+            "inside-the-set",
+        ),
+        _entry(
+            429,
+            "upstream.busy",
+            "Every endpoint that may serve this request is overloaded.",
+            "このリクエストを処理できるエンドポイントはすべて混雑しています。",
+            "wait as Retry-After says",
+            "inside-the-set",
+            retry=1.0,
+        ),
+        _entry(
+            404,
+            "upstream.unsupported",
+            "The endpoint does not offer this path for the model.",
+            "このモデルのエンドポイントはこのパスに対応していません。",
+            "use /v1/chat/completions",
+            "inside-the-set",
+        ),
+        _entry(
+            400,
+            "request.invalid_json",
+            "The body is not a JSON object.",
+            "本文が JSON オブジェクトではありません。",
+            "send one JSON object, in UTF-8",
+            "one-strict-reading",
+        ),
+        _entry(
+            400,
+            "request.duplicate_key",
+            "A key of the body is given twice.",
+            "本文に同じキーが 2 回あります。",
+            "send each key once",
+            "one-strict-reading",
+        ),
+        _entry(
+            400,
+            "request.escaped_key",
+            "A key of the body is written with escapes.",
+            "本文のキーがエスケープ表記になっています。",
+            "write keys as plain text",
+            "one-strict-reading",
+        ),
+        _entry(
+            400,
+            "request.no_model",
+            "The body names no model.",
+            "本文に model がありません。",
+            'add `"model": "…"`; GET /v1/models lists them',
+            "known-model",
+        ),
+        _entry(
+            400,
+            "request.invalid_model",
+            "`model` is not the name of a model.",
+            "model の値がモデル名ではありません。",
+            "GET /v1/models lists what you may use",
+            "known-model",
+        ),
+        _entry(
+            400,
+            "request.invalid_stream",
+            "`stream` is neither true nor false.",
+            "stream は true または false でなければなりません。",
+            "send true or false",
+            "one-strict-reading",
+        ),
+    )
+}
