@@ -1,0 +1,1 @@
+"""Benchmarks: one command per claim, peers side by side in one run."""

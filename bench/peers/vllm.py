@@ -1,0 +1,28 @@
+"""The Rust router of vLLM (wheel `vllm-router`)."""
+
+from __future__ import annotations
+
+from bench.peers import installed
+from bench.peers.base import Peer
+from bench.processes import PROXY_CORE, Process, free_port, wait_for
+
+
+class Vllm(Peer):
+    name = "vllm"
+    what_is_on = (
+        "defaults (cache-aware policy), Prometheus, 16,384 requests at a time; one core; passes keys on unchecked"
+    )
+
+    def start(self, port: int, upstream: int) -> None:
+        self.port = port
+        command = [str(installed.PYTHON), "-m", "vllm_router.launch_router", "--host", "127.0.0.1"]
+        command += ["--port", str(port), "--worker-urls", f"http://127.0.0.1:{upstream}"]
+        command += ["--prometheus-port", str(free_port()), "--prometheus-host", "127.0.0.1"]
+        # the default admits 64 streams at a time and queues the rest
+        command += ["--log-level", "warning", "--max-concurrent-requests", "16384"]
+        self.process = Process(command, core=PROXY_CORE, log=self.folder / "vllm.log")
+        wait_for(port, seconds=self.start_limit_s, process=self.process)
+
+    @classmethod
+    def version(cls) -> str:
+        return installed.version_of("vllm-router")
