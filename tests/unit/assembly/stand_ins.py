@@ -28,13 +28,18 @@ from sekisho.kernel.errors import SekishoError
 CHUNK_EVERY_S = 0.05
 
 
+def say(text: object) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def child(ready: Path, behaviour: str, fd: int) -> None:
     match behaviour:
         case "refuses":
-            print("the key file is missing [worker.key]", flush=True)
+            say("the key file is missing [worker.key]")
             sys.exit(2)
         case "crashes":
-            print("something broke", flush=True)
+            say("something broke")
             sys.exit(1)
         case "ignores-sigterm":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -50,9 +55,9 @@ def child(ready: Path, behaviour: str, fd: int) -> None:
     stop = threading.Event()
     if behaviour != "ignores-sigterm":
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGHUP, lambda *_: print("reloaded", flush=True))
+    signal.signal(signal.SIGHUP, lambda *_: say("reloaded"))
     ready.write_text(str(os.getpid()))
-    print(f"pid {os.getpid()} serves", flush=True)
+    say(f"pid {os.getpid()} serves")
     while not stop.wait(0.05):
         pass
     if server is not None:
@@ -139,7 +144,7 @@ def fleet(root: Path, *, behaviour: str, grace_s: float, ready_file: Path) -> in
     try:
         return asyncio.run(supervisor.run())
     except SekishoError as error:
-        print(error, flush=True)
+        say(error)
         return 2
     finally:
         os.close(held)

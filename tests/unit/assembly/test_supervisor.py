@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
+import httpx
 import pytest
 
 HERE = Path(__file__).parent
@@ -78,6 +78,12 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+def stop(pid: int) -> None:
+    """Stopped for certain: the signal is sent at once, but a process on another core obeys a moment later."""
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     started: list[Running] = []
@@ -97,8 +103,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 def test_ready_means_that_everything_answers(start: Callable[..., Running]) -> None:
     running = start()
     ready = running.ready()
-    assert urlopen(ready["gateway_url"] + "/readyz").status == 200
-    assert urlopen(ready["console_url"] + "/readyz").status == 200
+    assert httpx.get(ready["gateway_url"] + "/readyz").status_code == 200
+    assert httpx.get(ready["console_url"] + "/readyz").status_code == 200
     assert ready["api_keys"] == {"hospital": "sk-not-a-secret"}
     pids = ready["pids"]
     assert pids["supervisor"] == running.process.pid
@@ -129,8 +135,7 @@ def test_a_stream_in_flight_is_not_cut_by_a_drain(start: Callable[..., Running])
     got: list[bytes] = []
 
     def read() -> None:
-        with urlopen(f"{url}/stream/1.5") as answer:
-            got.append(answer.read())
+        got.append(httpx.get(f"{url}/stream/1.5").content)
 
     reader = threading.Thread(target=read)
     reader.start()
@@ -145,7 +150,7 @@ def test_a_stream_in_flight_is_not_cut_by_a_drain(start: Callable[..., Running])
 def test_a_draining_gateway_turns_new_clients_away_at_once(start: Callable[..., Running]) -> None:
     running = start()
     url = running.ready()["gateway_url"]
-    reader = threading.Thread(target=lambda: urlopen(f"{url}/stream/2").read())
+    reader = threading.Thread(target=httpx.get, args=(f"{url}/stream/2",))
     reader.start()
     time.sleep(0.3)
     running.process.send_signal(signal.SIGTERM)
@@ -200,7 +205,7 @@ def test_what_is_killed_comes_back_on_the_same_address(start: Callable[..., Runn
     assert row["pid"] not in (None, old)
     assert row["last_exit"] == "killed by SIGKILL"
     assert not alive(old)
-    assert urlopen(ready["gateway_url"] + "/readyz").status == 200
+    assert httpx.get(ready["gateway_url"] + "/readyz").status_code == 200
     now = running.ready()["pids"]
     assert row["pid"] in {now["control"], *now["workers"], *now["sites"].values()}
     assert old not in {now["control"], *now["workers"], *now["sites"].values()}
@@ -211,7 +216,7 @@ def test_connections_that_wait_survive_the_death_of_their_worker(start: Callable
     url = running.ready()["gateway_url"]
     host, port = url.removeprefix("http://").split(":")
     for name in ("worker-0", "worker-1"):
-        os.kill(running.row(name)["pid"], signal.SIGSTOP)
+        stop(running.row(name)["pid"])
     clients = [socket.create_connection((host, int(port))) for _ in range(8)]
     for client in clients:
         client.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
