@@ -124,6 +124,24 @@ def verify(peer: Peer, *, limit_s: float) -> None:
             raise Failed(f"an unknown model got {status}")
 
 
+def verify_stream(peer: Peer, *, limit_s: float) -> None:
+    """Before it is measured: a whole stream comes through, and in many pieces, not at its end in one."""
+    end = time.monotonic() + limit_s
+    while True:
+        told = run_client(
+            "bench.load.streams",
+            "--port", str(peer.port), "--key", peer.key, "--concurrency", "1", "--streams", "1", "--limit-s", "20",
+            limit_s=40,
+        )  # fmt: skip
+        if told["complete"]:
+            break
+        if time.monotonic() > end or not (peer.process is None or peer.process.alive()):
+            raise Failed(f"no whole stream within {limit_s:.0f} s: {told['flaws']}")
+        time.sleep(0.3)
+    if told["reads"] < content.CHUNKS // 4:
+        raise Failed(f"a paced stream of {content.CHUNKS} chunks came in {told['reads']} pieces: it is buffered")
+
+
 def settle(peer: Peer, *, limit_s: float = 5.0) -> None:
     """Until the peer is quiet, so that what it still works on doesn't fall into its neighbour's round."""
     end = time.monotonic() + limit_s

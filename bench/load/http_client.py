@@ -23,7 +23,6 @@ class Connection(asyncio.Protocol):
         self.keep_body = keep_body
         self.answer: asyncio.Future[tuple[int, bytes]] | None = None
         self.transport: asyncio.Transport | None = None
-        self.received = 0
         self._reset()
 
     @classmethod
@@ -36,6 +35,7 @@ class Connection(asyncio.Protocol):
         self.parser = httptools.HttpResponseParser(self)
         self.parts: list[bytes] = []
         self.first_byte_at = 0.0
+        self.reads = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
@@ -44,6 +44,7 @@ class Connection(asyncio.Protocol):
         self._fail(error or ConnectionError("closed by the peer"))
 
     def data_received(self, data: bytes) -> None:
+        self.reads += 1
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -52,7 +53,6 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         if not self.first_byte_at:
             self.first_byte_at = time.perf_counter()
-        self.received += 1
         if self.keep_body:
             self.parts.append(body)
 

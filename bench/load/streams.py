@@ -62,6 +62,7 @@ async def client(port: int, request: bytes, todo: list[int], results: dict[str, 
             continue
         results["complete"] += 1
         results["events"] += body.count(b"\ndata:") + 1
+        results["reads"] += connection.reads
         results["first_byte_ms"].append((connection.first_byte_at - start) * 1000)
         results["duration_ms"].append((end - start) * 1000)
     if connection is not None:
@@ -72,6 +73,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, Any] = {
         "complete": 0,
         "events": 0,
+        "reads": 0,
         "flaws": [],
         "first_byte_ms": [],
         "duration_ms": [],

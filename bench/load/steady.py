@@ -1,0 +1,72 @@
+"""Requests at a fixed rate, each timed from the moment it was due: a gateway that stalls can't hide it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from typing import Any
+
+import uvloop
+
+from bench import content
+from bench.load.http_client import Connection, request_bytes
+
+
+class Load:
+    def __init__(self, port: int, key: str) -> None:
+        self.port = port
+        self.request = request_bytes(port, content.prompt(360), key)
+        self.idle: list[Connection] = []
+        self.times_ms: list[float] = []
+        self.why: list[str] = []
+
+    async def one(self, due: float) -> None:
+        try:
+            connection = self.idle.pop() if self.idle else await Connection.open(self.port, keep_body=False)
+            status, _ = await connection.send(self.request)
+            if status != 200:
+                raise ConnectionError(f"status {status}")
+            self.idle.append(connection)
+        except OSError as error:
+            self.why.append(str(error))
+            return
+        self.times_ms.append((time.monotonic() - due) * 1000)
+
+    async def run(self, rate: float, seconds: float) -> dict[str, Any]:
+        for _ in range(8):  # connections are there before the clock starts
+            self.idle.append(await Connection.open(self.port, keep_body=False))
+        start = time.monotonic()
+        tasks = []
+        for number in range(int(rate * seconds)):
+            due = start + number / rate
+            late = due - time.monotonic()
+            if late > 0:
+                await asyncio.sleep(late)
+            tasks.append(asyncio.create_task(self.one(due)))
+        await asyncio.wait_for(asyncio.gather(*tasks), 30)
+        ordered = sorted(self.times_ms) or [0.0]
+        return {
+            "requests": len(self.times_ms),
+            "failed": len(self.why),
+            "why": self.why[:3],
+            "p50_ms": ordered[len(ordered) // 2],
+            "p999_ms": ordered[min(len(ordered) - 1, len(ordered) * 999 // 1000)],
+            "max_ms": ordered[-1],
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--key", required=True)
+    parser.add_argument("--rate", type=float, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    options = parser.parse_args()
+    json.dump(uvloop.run(Load(options.port, options.key).run(options.rate, options.seconds)), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
