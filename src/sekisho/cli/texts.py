@@ -105,6 +105,7 @@ OPTION_TENANT = Text("Tenant.", "テナント。")
 OPTION_MODEL = Text("Model or alias (the first that the key may use by default).", "モデル名または別名(既定は先頭)。")
 OPTION_STREAM = Text("Print the answer as it comes.", "応答を届いた順に表示します。")
 OPTION_MAX_TOKENS = Text("Longest answer, in tokens.", "応答の最大トークン数。")
+OPTION_LABEL = Text("What the key is for.", "キーの用途。")
 OPTION_EXPIRES = Text("How long the key is good for, as in 90d or 12h.", "キーの有効期間(例: 90d、12h)。")
 OPTION_TIMEOUT = Text(
     "Seconds to wait for the end (the drain's grace by default).", "終了を待つ秒数(既定は猶予時間)。"
@@ -194,6 +195,11 @@ COLUMN_REASONS = Text("reasons", "理由")
 COLUMN_RULES = Text("rules", "規則")
 COLUMN_KEY = Text("key id", "キー ID")
 COLUMN_TENANT = Text("tenant", "テナント")
+COLUMN_SOURCE = Text("declared in", "定義元")
+COLUMN_LABEL = Text("label", "ラベル")
+KEY_LIVE = Text("live", "有効")
+KEY_GONE = Text("revoked", "失効")
+KEY_EXPIRED = Text("expired", "期限切れ")
 COLUMN_EXPIRES = Text("expires", "有効期限")
 KEY_CREATED = Text(
     "Key {id} for {tenant}. It is shown this once:", "{tenant} のキー {id}。表示されるのは今回だけです:"
@@ -230,6 +236,7 @@ CODES = {
     "reload.timeout": Text("The reload was not answered.", "再読み込みの結果が返りませんでした。"),
     "reload.refused": Text("The new configuration was not taken.", "新しい設定は採用されませんでした。"),
     "ask.no_key": Text("There is no key to ask with.", "質問に使うキーがありません。"),
+    "key.no_demo_key": Text("There is no such demonstration key.", "そのデモ用キーはありません。"),
     "ask.unreachable": Text("The gateway can't be reached.", "ゲートウェイに接続できません。"),
     "control.unreachable": Text("The control plane can't be reached.", "管理プレーンに接続できません。"),
     "control.answer": Text("The control plane's answer can't be read.", "管理プレーンの応答を解釈できません。"),
