@@ -1,0 +1,313 @@
+"""From what people wrote (`config_schema`) to what the code speaks of; what does not fit is reported at its line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from sekisho.assembly import config_gateway as gateway_schema
+from sekisho.assembly import config_schema as written
+from sekisho.assembly.config_files import Files
+from sekisho.assembly.config_read import Reader
+from sekisho.assembly.sockets import ListenRefused, parse_address
+from sekisho.federation import build
+from sekisho.federation.address import AddressRefused, check_url, is_loopback
+from sekisho.federation.countries import is_country
+from sekisho.federation.keys import HASH_PREFIX, hash_key, key_fault, key_id, parse_key_hash
+from sekisho.federation.model import (
+    ApiKey,
+    Endpoint,
+    Federation,
+    Limits,
+    Operator,
+    Site,
+    Tenant,
+)
+from sekisho.gateway.settings import GatewaySettings
+from sekisho.kernel.classes import DataClass
+from sekisho.kernel.jurisdictions import Prefecture
+from sekisho.kernel.units import parse_duration_s, parse_size_bytes
+from sekisho.runtime.toml import Problem, TomlPath
+
+
+class ControlSettings(msgspec.Struct, frozen=True, kw_only=True):
+    listen: str = "127.0.0.1:8081"
+
+
+class ResidencySettings(msgspec.Struct, frozen=True, kw_only=True):
+    jurisdiction: str = "JP"
+    evidence_validity_s: float = 86_400.0
+
+
+class DemoSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the supervisor starts a model server for each endpoint of a simulated site."""
+
+    enabled: bool = False
+    threads: int = 1
+
+
+class Translator:
+    """One for a document; problems go to its reader, `warnings` grows beside them."""
+
+    def __init__(self, reader: Reader, *, directory: Path | None) -> None:
+        self.warnings: list[Problem] = []
+        self._reader = reader
+        self._refuse = reader.refuse
+        self._files = Files(directory or Path(), refuse=reader.refuse, warn=self._warn)
+
+    def _warn(self, path: TomlPath, what: str, mend: str) -> None:
+        self.warnings.append(self._reader.document.problem(path, what, mend))
+
+    # -- processes
+
+    def gateway(self, raw: gateway_schema.RawGateway) -> GatewaySettings:
+        values: dict[str, Any] = {}
+        for field in msgspec.structs.fields(GatewaySettings):
+            name = gateway_schema.raw_name(field.name)
+            value = getattr(raw, name)
+            path = ("gateway", name)
+            if field.name == "tls":
+                value = self._files.listen_tls(value)
+            elif name != field.name and value is not None:
+                value = self._quantity(field.name, value, path)
+            elif name == "otlp_endpoint" and value is not None:
+                value = self._url(value, path)
+            values[field.name] = value
+        settings = GatewaySettings(**values)
+        host = self._listen(settings.listen, ("gateway", "listen"))
+        if settings.tls is None and not _stays_here(host):
+            self._warn(
+                ("gateway", "listen"),
+                "clients reach the gateway over the network without TLS: keys and prompts can be read on the way",
+                "add [gateway.tls], or let a proxy on this machine terminate TLS",
+            )
+        if settings.max_buffered_bytes < settings.max_body_bytes:
+            self._refuse(
+                ("gateway", "max_buffered"),
+                "`max_buffered` is smaller than `max_body`: the largest allowed body could never be taken",
+                "raise the one or lower the other",
+            )
+        if settings.eject_max_s < settings.eject_base_s:
+            self._refuse(
+                ("gateway", "eject_max"),
+                "`eject_max` is shorter than `eject_base`",
+                "raise the one or lower the other",
+            )
+        return settings
+
+    def control(self, raw: written.RawControl, gateway: GatewaySettings) -> ControlSettings:
+        path = ("control", "listen")
+        if not _stays_here(self._listen(raw.listen, path)):
+            self._warn(
+                path,
+                "the console and its admin token can be reached over the network without TLS",
+                "listen on 127.0.0.1 and let a proxy terminate TLS",
+            )
+        if raw.listen == gateway.listen and not raw.listen.endswith(":0"):
+            self._refuse(path, "control and gateway listen on the same address", "give each a port of its own")
+        return ControlSettings(listen=raw.listen)
+
+    def residency(self, raw: written.RawResidency) -> ResidencySettings:
+        self._country(raw.jurisdiction, ("residency", "jurisdiction"))
+        validity_s = self._quantity("evidence_validity_s", raw.evidence_validity, ("residency", "evidence_validity"))
+        return ResidencySettings(jurisdiction=raw.jurisdiction, evidence_validity_s=validity_s)
+
+    def demo(self, raw: written.RawDemo, federation: Federation) -> DemoSettings:
+        simulated = {site.id for site in federation.sites if site.simulated}
+        for position, endpoint in enumerate(federation.endpoints):
+            if not (raw.enabled and endpoint.site in simulated and endpoint.url):
+                continue
+            parts = urlsplit(endpoint.url)
+            if parts.scheme != "http" or not is_loopback(endpoint.url) or parts.port is None:
+                self._refuse(
+                    ("endpoint", position, "url"),
+                    f"endpoint `{endpoint.id}` is at a simulated site, but its url is not a port of this machine",
+                    "write it as http://127.0.0.1:9101/v1, or set simulated = false at the site",
+                )
+        return DemoSettings(enabled=raw.enabled, threads=raw.threads)
+
+    # -- the federation
+
+    def federation(self, raw: written.RawConfig) -> Federation:
+        operators = tuple(self._operator(each, ("operator", place)) for place, each in enumerate(raw.operator))
+        sites = tuple(self._site(each, ("site", place)) for place, each in enumerate(raw.site))
+        endpoints = tuple(self._endpoint(each, ("endpoint", place)) for place, each in enumerate(raw.endpoint))
+        tenants = tuple(self._tenant(each, ("tenant", place)) for place, each in enumerate(raw.tenant))
+        keys: list[ApiKey] = []
+        key_paths: list[TomlPath] = []
+        for place, tenant in enumerate(raw.tenant):
+            if not tenant.keys and tenant.id and not raw.demo.enabled:
+                self._warn(
+                    ("tenant", place), f"tenant `{tenant.id}` has no key: nobody can use it yet", "`sekisho key new`"
+                )
+            for position, key in enumerate(tenant.keys):
+                path: TomlPath = ("tenant", place, "keys", position)
+                read = self._key(tenant.id, key, path)
+                if read is not None:
+                    keys.append(read)
+                    key_paths.append(path)
+        aliases = [(alias.name, alias.model) for alias in raw.alias]
+        for fault in build.find_faults(
+            operators=operators, sites=sites, endpoints=endpoints, tenants=tenants, keys=keys, aliases=aliases
+        ):
+            path = fault.path
+            if path[0] == "key" and isinstance(path[1], int):
+                path = key_paths[path[1]]
+            self._refuse(path, fault.what, fault.mend)
+        for kind, parts in (("endpoint", endpoints), ("tenant", tenants)):
+            if not parts:
+                self._warn((), f"there is no {kind}: every request will be refused", f"add one with [[{kind}]]")
+        return Federation(
+            operators=operators,
+            sites=sites,
+            endpoints=endpoints,
+            tenants=tenants,
+            keys=tuple(keys),
+            aliases=dict(aliases),
+        )
+
+    def _operator(self, raw: written.RawOperator, path: TomlPath) -> Operator:
+        self._country(raw.country, (*path, "country"))
+        self._country(raw.law, (*path, "law"))
+        return Operator(id=raw.id, name=raw.name or raw.id, country=raw.country, law=raw.law)
+
+    def _site(self, raw: written.RawSite, path: TomlPath) -> Site:
+        self._country(raw.country, (*path, "country"))
+        prefecture = None
+        if raw.prefecture is not None:
+            found = Prefecture.parse(str(raw.prefecture))
+            prefecture = found.code if found else None
+            where = (*path, "prefecture")
+            if found is None:
+                self._refuse(
+                    where, "`prefecture` is not one of the 47 prefectures", "write 13, JP-13, 東京都 or Tokyo"
+                )
+            elif raw.country not in ("JP", ""):
+                self._refuse(
+                    where, f"a site in {raw.country} has a prefecture of Japan", "remove it, or mend country"
+                )
+        if (raw.latitude is None) != (raw.longitude is None):
+            there, missing = ("longitude", "latitude") if raw.latitude is None else ("latitude", "longitude")
+            self._refuse((*path, there), f"there is a `{there}` without a `{missing}`", f"add `{missing}`")
+        return Site(
+            id=raw.id,
+            operator=raw.operator,
+            name=raw.name or raw.id,
+            country=raw.country,
+            prefecture=prefecture,
+            latitude=raw.latitude,
+            longitude=raw.longitude,
+            simulated=raw.simulated,
+            valid_until=_unix_s(raw.valid_until),
+        )
+
+    def _endpoint(self, raw: written.RawEndpoint, path: TomlPath) -> Endpoint:
+        url = self._url(raw.url, (*path, "url"))
+        if url.startswith("http://"):
+            if raw.tls is not None:
+                self._refuse((*path, "tls"), "there is TLS for a url that begins with http://", "write https://")
+            if not is_loopback(url):
+                self._warn(
+                    (*path, "url"),
+                    f"endpoint `{raw.id}` is reached over the network without TLS",
+                    "write https:// and, if its certificate is its own, [endpoint.tls] with ca or pins",
+                )
+        return Endpoint(
+            id=raw.id,
+            site=raw.site,
+            url=url,
+            models=tuple(dict.fromkeys(raw.models)),
+            slots=raw.slots,
+            api_key=self._files.secret(raw.api_key, (*path, "api_key")),
+            tls=self._files.upstream_tls(raw.tls, (*path, "tls")),
+        )
+
+    def _tenant(self, raw: written.RawTenant, path: TomlPath) -> Tenant:
+        # Positions stay those of the file, for the lines of faults; the table compiler drops what is there twice.
+        return Tenant(
+            id=raw.id,
+            name=raw.name or raw.id,
+            floor=DataClass.parse(raw.floor) or DataClass.PUBLIC,
+            models=None if raw.models is None else tuple(raw.models),
+            limits=_limits(raw.limits),
+            model_limits={model: _limits(limits) for model, limits in raw.model_limits.items()},
+        )
+
+    def _key(self, tenant: str, raw: str | written.RawKey, path: TomlPath) -> ApiKey | None:
+        text, expires_at = (raw, None) if isinstance(raw, str) else (raw.hash, _unix_s(raw.expires_at))
+        if not text:
+            return None  # refused before
+        digest = parse_key_hash(text)
+        if digest is None:
+            fault = key_fault(text)
+            if fault is not None:
+                self._refuse(path, f"a key of tenant `{tenant}` {fault}", "make one with `sekisho key new`")
+                return None
+            digest = hash_key(text).removeprefix(HASH_PREFIX)
+            self._warn(
+                path,
+                f"a key of tenant `{tenant}` stands here in plain text",
+                "put its hash in its place (`sekisho key hash`), and better a new key: this one was on a disk",
+            )
+        return ApiKey(id=key_id(digest), tenant=tenant, sha256=digest, expires_at=expires_at)
+
+    # -- values
+
+    def _quantity(self, field: str, text: str, path: TomlPath) -> Any:
+        """Seconds of `30s` or bytes of `16MiB`, as the field's suffix says."""
+        name = gateway_schema.raw_name(field)
+        in_seconds = field.endswith("_s")
+        parse: Callable[[str], float | None] = parse_duration_s if in_seconds else parse_size_bytes
+        write: Callable[[Any], str] = gateway_schema.write_duration if in_seconds else gateway_schema.write_size
+        usual: tuple[float, float] = (
+            gateway_schema.DURATION_RANGE_S if in_seconds else gateway_schema.SIZE_RANGE_BYTES
+        )
+        least, most = gateway_schema.RANGES.get(name, usual)
+        value = parse(text)
+        if value is None or not math.isfinite(value) or not least <= value <= most:
+            self._refuse(
+                path, f"`{name}` is {text}, out of range", f"choose a value from {write(least)} to {write(most)}"
+            )
+            return least
+        return value
+
+    def _listen(self, text: str, path: TomlPath) -> str:
+        try:
+            return parse_address(text)[0]
+        except ListenRefused as error:
+            self._refuse(path, "`listen` has a port that does not exist", error.hint)
+            return "localhost"
+
+    def _country(self, code: str, path: TomlPath) -> None:
+        if code and not is_country(code):
+            mend = "the code of the United Kingdom is GB" if code == "UK" else "use ISO 3166-1, as in JP, US or GB"
+            self._refuse(path, f"`{path[-1]}` is {code}, which is no country", mend)
+
+    def _url(self, text: str, path: TomlPath) -> str:
+        checked = check_url(text) if text else ""
+        if isinstance(checked, AddressRefused):
+            self._refuse(path, checked.what, checked.mend)
+            return ""
+        return checked
+
+
+def _limits(raw: written.RawLimits) -> Limits:
+    return Limits(
+        requests_per_minute=raw.requests_per_minute,
+        tokens_per_minute=raw.tokens_per_minute,
+        concurrency=raw.concurrency,
+    )
+
+
+def _unix_s(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+def _stays_here(host: str) -> bool:
+    return is_loopback(f"http://[{host}]" if ":" in host else f"http://{host}")
