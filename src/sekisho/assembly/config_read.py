@@ -79,14 +79,14 @@ class Reader:
                 self.refuse(path, f"`{path[-1]}` is not a table", f"write it as {path[-1]} = {_example(table)}")
                 return empty
             return self.table(table, value, path)
-        if len(others) == 1:
-            inner, inner_meta = _unwrap(others[0])
-            meta = {**inner_meta, **meta}
-            if get_origin(inner) is list:
-                return self._list(value, inner, meta, path, empty=empty)
-            if get_origin(inner) is dict:
-                return self._dict(value, inner, path)
+        if len(members) > 1 or members[0] is not kind:
+            # Of `X | None` and `X | table` this is X, with what its own Meta say.
             annotation = others[0]
+            kind, meta = _unwrap(annotation)
+        if get_origin(kind) is list:
+            return self._list(value, kind, meta, path, empty=empty)
+        if get_origin(kind) is dict:
+            return self._dict(value, kind, path)
         return self._scalar(value, annotation, meta, path, empty=empty)
 
     def _list(self, value: Any, kind: Any, meta: dict[str, Any], path: TomlPath, *, empty: Any) -> Any:

@@ -87,7 +87,7 @@ class RawSite(RawTable, frozen=True, kw_only=True):
     """A building with GPUs."""
 
     id: Annotated[Name, says("id")]
-    operator: Annotated[Name, says("id of the operator")]
+    operator: Annotated[Name, Meta(examples=["sakura"]), says("id of the operator")]
     country: Annotated[Country, says("where the machines stand; decides about confidential work")]
     name: Annotated[Text | None, says("name for people (default: the id)")] = None
     prefecture: Annotated[
@@ -184,7 +184,14 @@ class RawTenant(RawTable, frozen=True, kw_only=True):
     name: Annotated[Text | None, says("name for people (default: the id)")] = None
     # The safe one of the defaults: who says nothing about a tenant keeps its work inside the jurisdiction.
     floor: Annotated[
-        Annotated[str, Meta(title="a data class", pattern=f"^({'|'.join(LABELS)})$", examples=list(LABELS))],
+        Annotated[
+            str,
+            Meta(
+                title=f"a data class ({', '.join(LABELS)})",
+                pattern=f"^({'|'.join(LABELS)})$",
+                examples=["confidential", *LABELS],
+            ),
+        ],
         says("lowest class that its requests can have"),
     ] = "confidential"
     keys: Annotated[list[KeyText | RawKey], says("its keys, as hashes; a plain key is accepted with a warning")] = (
