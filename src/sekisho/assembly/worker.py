@@ -58,7 +58,7 @@ async def serve(spec: WorkerSpec) -> None:
         segment_bytes=settings.journal_segment_bytes,
         sync_s=settings.journal_sync_s,
     )
-    journal.open(loop.call_soon_threadsafe)
+    journal.open(loop)
     gateway = Gateway(index=spec.index, settings=settings, journal=journal, board=board, loop=loop)
     gateway.metrics.worker_lost = journal.recovered
     if journal.error:
@@ -81,6 +81,7 @@ async def serve(spec: WorkerSpec) -> None:
     # What lives now lives long: keep the collector from walking over it.
     gc.collect()
     gc.freeze()
+    sys.setswitchinterval(0.001)  # so that a busy loop does not keep the journal's thread from the disk
     gc.set_threshold(50_000, 20, 50)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -32,6 +32,7 @@ from sekisho.residency.table import EndpointEntry, RouteTable
 
 _SWEEP_S = 0.25
 _QUEUE_POLL_S = 0.005
+_OUTBOX = 16
 _log = logging.getLogger("sekisho.gateway")
 
 
@@ -66,6 +67,7 @@ class Gateway:
         self.started_at = time.time()
         self.date = b""
         self.on_decision: Callable[[Decision], None] | None = None
+        self._outbox: list[tuple[asyncio.Transport, bytes]] = []
         self._heads: dict[tuple[Endpoint, bytes], bytes] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._polling = False
@@ -91,6 +93,29 @@ class Gateway:
         self.clients.discard(client)
         if self._empty is not None and not self.clients:
             self._empty.set()
+
+    # -- writing
+
+    def write(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Write at the end of this turn of the event loop, together with what else is due then.
+
+        Each write may have to wake a sleeping processor on the other side; writes that follow each other find it
+        awake (measured: half of the CPU time of a request at 32 connections).
+        """
+        outbox = self._outbox
+        outbox.append((transport, data))
+        count = len(outbox)
+        if count == 1:
+            self.loop.call_soon(self.flush)
+        elif count >= _OUTBOX:
+            self.flush()
+
+    def flush(self) -> None:
+        outbox = self._outbox
+        if outbox:
+            self._outbox = []
+            for transport, data in outbox:
+                transport.write(data)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)
@@ -123,7 +148,9 @@ class Gateway:
 
     def _make_endpoint(self, entry: EndpointEntry) -> Endpoint:
         slots = Slots(self.board, f"e/{entry.id}", entry.slots)
-        endpoint = Endpoint(entry, settings=self.settings, slots=slots, loop=self.loop, on_usable=self.slot_free)
+        endpoint = Endpoint(
+            entry, settings=self.settings, slots=slots, loop=self.loop, on_usable=self.slot_free, write=self.write
+        )
         if endpoint.unusable:
             self.log_endpoint(endpoint, endpoint.unusable)
         return endpoint

@@ -141,7 +141,7 @@ class ClientConnection(asyncio.Protocol):
             if head.headers[b"expect"].lower() != b"100-continue":
                 refusal_ = of("http.expectation_failed")
             elif head.version and head.length and len(self._buffer) == 0:
-                self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         length = head.length
         if refusal_ is not None:
             if length < 0 or length > len(self._buffer):
@@ -276,7 +276,7 @@ class ClientConnection(asyncio.Protocol):
         """Not a passage: no key, no data, no decision."""
         status, word = (b"200 OK", b"ok") if head.target == b"/healthz" else self.gateway.readiness()
         keep = head.keep_alive and not self.gateway.draining
-        self._write(
+        self.send(
             b"HTTP/1.1 %b\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n%b\r\n%b"
             % (
                 status,
@@ -294,10 +294,7 @@ class ClientConnection(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         if self.transport is not None and data:
-            self.transport.write(data)
-
-    def _write(self, data: bytes) -> None:
-        self.send(data)
+            self.gateway.write(self.transport, data)
 
     def finished(self, *, keep_alive: bool) -> None:
         self.passage = None
@@ -318,6 +315,7 @@ class ClientConnection(asyncio.Protocol):
         self.passage = None
         self._state = _State.CLOSED
         if self.transport is not None:
+            self.gateway.flush()
             # Not abort(): what was sent before must still go out; the missing end shows that it was cut.
             self.transport.close()
 
@@ -333,6 +331,7 @@ class ClientConnection(asyncio.Protocol):
         if self._paused:
             self._paused = False
             transport.resume_reading()
+        self.gateway.flush()
         if transport.can_write_eof():
             transport.write_eof()
         else:

@@ -146,7 +146,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.deadline = deadline
         self.timeout_code = "upstream.timeout"
         if len(body) <= 16384:
-            transport.write(head + body)
+            self.endpoint.write(transport, head + body)
         else:
             transport.writelines((head, body))
 
@@ -265,7 +265,7 @@ class Endpoint:
     __slots__ = (
         "_credential", "_eject_for_s", "_idle", "_probe", "_ssl", "answer_head", "connections", "country",
         "ejected", "entry", "ewma_s", "failures", "hungry", "id", "in_flight", "loop", "now", "on_usable", "operator",
-        "requests", "settings", "site", "slots", "strikes", "target", "unusable", "usable_from",
+        "requests", "settings", "site", "slots", "strikes", "target", "unusable", "usable_from", "write",
     )  # fmt: skip
 
     def __init__(
@@ -276,6 +276,7 @@ class Endpoint:
         slots: Slots,
         loop: asyncio.AbstractEventLoop,
         on_usable: Callable[[Endpoint], None],
+        write: Callable[[asyncio.Transport, bytes], None],
     ) -> None:
         self.entry = entry
         self.id, self.site, self.operator, self.country = entry.id, entry.site, entry.operator, entry.country
@@ -284,6 +285,7 @@ class Endpoint:
         self.loop = loop
         self.now = loop.time
         self.on_usable = on_usable
+        self.write = write
         self.target = Target.of(entry)
         self.in_flight = 0
         self.requests = 0

@@ -14,10 +14,12 @@ process had run: a dispatch without a decision becomes a decision with the outco
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import mmap
 import os
+import select
 import struct
 import threading
 import time
@@ -143,10 +145,10 @@ class Journal:
         self._appended = 0  # records so far
         self._durable = 0
         self._waiters: list[tuple[int, Callable[[], None]]] = []
-        self._schedule: Callable[[Callable[[], None]], object] = lambda call: call()
-        self._wake = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # The thread sleeps in a read of this: one system call to wake it, and no lock of the interpreter's between.
+        self._wake_fd = -1
         self._awake = False
-        self._urgent = threading.Event()
         self._stop = False
         self._thread: threading.Thread | None = None
         self._lock_fd = -1
@@ -155,13 +157,13 @@ class Journal:
 
     # -- opening and closing
 
-    def open(self, schedule: Callable[[Callable[[], None]], object] | None = None) -> None:
-        """Lock, repair, start. `schedule` runs a call on the event loop from a thread (`call_soon_threadsafe`).
+    def open(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Lock, repair, start. Without a loop (tools, tests) every group is synced as soon as the thread runs.
 
         A full or failing disk is no fault here: the journal opens unavailable and goes on trying.
         """
-        if schedule is not None:
-            self._schedule = schedule
+        self._loop = loop
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
         self._start_segment()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
@@ -188,8 +190,7 @@ class Journal:
     def close(self) -> None:
         """Make everything durable and give back unused room."""
         self._stop = True
-        self._urgent.set()
-        self._wake.set()
+        self._wake()
         if self._thread is not None:
             self._thread.join()
         for segment in (*self._old, *([self._segment] if self._segment else [])):
@@ -202,9 +203,10 @@ class Journal:
         self._segment = self._next = None
         self._old = []
         self.error = "the journal is closed"
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+        for fd in (self._lock_fd, self._wake_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._lock_fd = self._wake_fd = -1
 
     def _recover(self) -> None:
         """Cut the torn tail of the last segment, and decide what its writer left open.
@@ -320,7 +322,10 @@ class Journal:
         self._appended += 1
         if not self._awake:
             self._awake = True
-            self._wake.set()
+            if self._loop is not None:
+                self._loop.call_later(self._sync_s, self._wake)  # gather a group first
+            else:
+                self._wake()
         return True
 
     def _roll(self, needed: int) -> _Segment | None:
@@ -341,25 +346,28 @@ class Journal:
     def when_durable(self, call: Callable[[], None]) -> None:
         """Run `call` on the event loop once all that was appended so far survives a loss of power."""
         self._waiters.append((self._appended, call))
-        self._urgent.set()
-        self._wake.set()
+        self._wake()
 
     # -- the thread
 
+    def _wake(self) -> None:
+        if self._wake_fd >= 0:
+            os.eventfd_write(self._wake_fd, 1)
+
     def _run(self) -> None:
         while not self._stop:
-            self._wake.wait(None if self._segment is not None and self._healthy() else _RETRY_S)
-            if not self._stop:
-                self._urgent.wait(self._sync_s)  # gather a group, unless somebody waits for it
-            self._urgent.clear()
-            self._wake.clear()
+            if self._healthy() or select.select([self._wake_fd], [], [], _RETRY_S)[0]:
+                os.eventfd_read(self._wake_fd)
             self._awake = False
             self._sync()
             self._prepare()
 
     def _healthy(self) -> bool:
+        """Whether there is nothing to try again without being woken."""
         segment = self._segment
-        return not self.error and (self._next is not None or segment is None or segment.position * 2 < segment.size)
+        return (
+            segment is not None and not self.error and (self._next is not None or segment.position * 2 < segment.size)
+        )
 
     def _sync(self) -> None:
         target = self._appended
@@ -376,7 +384,10 @@ class Journal:
             return
         self._durable = target
         if self._waiters:
-            self._schedule(self._release)
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._release)
+            else:
+                self._release()
 
     def _release(self) -> None:
         durable = self._durable
@@ -385,8 +396,7 @@ class Journal:
         for call in ready:
             call()
         if self._waiters:
-            self._urgent.set()
-            self._wake.set()
+            self._wake()
 
     def _prepare(self) -> None:
         """Reserve the next segment half a segment ahead of need."""
