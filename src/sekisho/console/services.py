@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -54,6 +54,8 @@ class JournalState(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: int
 
 
+# Litestar checks what it injects
+@runtime_checkable
 class Control(Protocol):
     """The control plane, as its two faces (pages and API) see it."""
 

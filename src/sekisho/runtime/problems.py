@@ -56,7 +56,7 @@ def problem_of(error: Exception, statuses: Mapping[type[SekishoError], int]) -> 
         case SekishoError():
             status = next((status for kind, status in statuses.items() if isinstance(error, kind)), 500)
             document = problem(status, code=error.code, detail=error.fact, hint=error.hint)
-        case HTTPException():
+        case HTTPException() if error.status_code < 500:
             status = error.status_code
             headers = dict(error.headers or {})
             document = problem(
