@@ -31,6 +31,7 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     console_url: str
     admin_token: str
     api_keys: dict[str, str]
+    models: tuple[str, ...]
     drain_grace_s: float
 
 
@@ -44,12 +45,14 @@ class Pids(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """`run/ready.json` and `--ready-file`. Holds secrets (mode 0600)."""
+    """`run/ready.json` and `--ready-file`. Holds secrets (mode 0600). `models` are those that the endpoints serve, as
+    of the start; what a key may use, says GET /v1/models."""
 
     gateway_url: str
     console_url: str
     admin_token: str
     api_keys: dict[str, str]
+    models: tuple[str, ...]
     pids: Pids
 
 

@@ -170,9 +170,9 @@ class Supervisor:
         await until(self._fleet.gateway_probe, os.getpid())
         self._phase = Phase.READY
         self._write_ready()
-        self._tell(BecameReady(
-                ready=self._ready(), after_s=time.monotonic() - began, demonstration=bool(self._sites)
-            ))
+        self._tell(
+            BecameReady(ready=self._ready(), after_s=time.monotonic() - began, demonstration=bool(self._sites))
+        )
 
     async def _drain(self) -> list[str]:
         """Workers first: what they still do needs sites, and control reads their journals to the end."""
@@ -248,6 +248,7 @@ class Supervisor:
             console_url=fleet.console_url,
             admin_token=fleet.admin_token,
             api_keys=fleet.api_keys,
+            models=fleet.models,
             pids=pids,
         )
 

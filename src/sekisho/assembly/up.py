@@ -154,6 +154,7 @@ def plan_fleet(config: Config, *, home: Home, config_file: Path | None, listener
         console_url=console_url,
         admin_token=home.admin_token.read_text().strip(),
         api_keys=ensure_demo_keys(home, tenants_without_keys(config)) if config.demo.enabled else {},
+        models=tuple(dict.fromkeys(model for endpoint in config.federation.endpoints for model in endpoint.models)),
         drain_grace_s=settings.drain_grace_s,
     )
 

@@ -66,16 +66,16 @@ def ask(
     root: Path,
 ) -> None:
     """The help is `texts.ASK`."""
-    url, key = _whom_and_as_whom(root, tenant)
+    gateway = _gateway(root, tenant)
     timeout = httpx.Timeout(_READ_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S)
-    headers = {"Authorization": f"Bearer {key}"}
+    headers = {"Authorization": f"Bearer {gateway.key}"}
     if data_class:
         headers["X-Sekisho-Class"] = data_class
     try:
         # trust_env: confidential words must not take a detour through a proxy of the environment
-        with httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=False) as client:
+        with httpx.Client(base_url=gateway.url, headers=headers, timeout=timeout, trust_env=False) as client:
             request = {
-                "model": model or _first_model(client),
+                "model": model or _first_model(client, gateway),
                 "messages": [{"role": "user", "content": question}],
                 "max_tokens": max_tokens,
                 "stream": stream and not as_json,
@@ -84,16 +84,24 @@ def ask(
                 ok = _show(response, streamed=bool(request["stream"]), as_json=as_json)
     except httpx.HTTPError as error:
         raise AskFailed(
-            f"the gateway at {url} can't be reached: {error!s:.200}", hint="look at `sekisho status`"
+            f"the gateway at {gateway.url} can't be reached: {error!s:.200}", hint="look at `sekisho status`"
         ) from None
     sys.exit(0 if ok else 1)
 
 
-def _whom_and_as_whom(root: Path, tenant: str | None) -> tuple[str, str]:
-    """Gateway URL and key: from SEKISHO_URL and SEKISHO_API_KEY, or else from the installation on this machine."""
+class _Gateway(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to ask, with whose key. `models` are known for an installation on this machine only."""
+
+    url: str
+    key: str
+    models: tuple[str, ...] = ()
+
+
+def _gateway(root: Path, tenant: str | None) -> _Gateway:
+    """From SEKISHO_URL and SEKISHO_API_KEY, or else from the installation on this machine."""
     url, key = os.environ.get("SEKISHO_URL"), os.environ.get("SEKISHO_API_KEY")
     if url and key and tenant is None:
-        return url, key
+        return _Gateway(url=url, key=key)
     running = ready(root)
     if tenant is not None:
         key = running.api_keys.get(tenant)
@@ -106,17 +114,15 @@ def _whom_and_as_whom(root: Path, tenant: str | None) -> tuple[str, str]:
             code="ask.no_key",
             hint="put the tenant's key into SEKISHO_API_KEY; real keys are stored as hashes only",
         )
-    return url or running.gateway_url, key
+    return _Gateway(url=url or running.gateway_url, key=key, models=running.models)
 
 
-def _first_model(client: httpx.Client) -> str:
-    """The first model that the key may use; a name that is refused with the gateway's own words when it has none."""
+def _first_model(client: httpx.Client, gateway: _Gateway) -> str:
+    """The first model that the key may use. When it may use none, one that exists: the gateway then says why not."""
     response = client.get("/v1/models")
-    if response.is_success:
-        models = response.json()["data"]
-        if models:
-            return str(models[0]["id"])
-    return "none"
+    if response.is_success and (models := response.json()["data"]):
+        return str(models[0]["id"])
+    return next(iter(gateway.models), "any")
 
 
 def _show(response: httpx.Response, *, streamed: bool, as_json: bool) -> bool:
@@ -182,7 +188,9 @@ def _print_refusal(response: httpx.Response, passage: dict[str, str], *, as_json
         refusal = msgspec.json.decode(content, type=_ErrorBody).error
     except msgspec.DecodeError:
         refusal = _Refusal(message=f"HTTP {response.status_code}")
-    words = refusal.message_ja if texts.language() == "ja" and refusal.message_ja else refusal.message
+    # the English message carries the way out for clients that show nothing else; here it has a line of its own
+    english = refusal.message.removesuffix(f" Way out: {refusal.way_out}")
+    words = refusal.message_ja if texts.language() == "ja" and refusal.message_ja else english
     lines = [texts.REFUSED(message=words)]
     facts = (
         (texts.REFUSED_CODE, refusal.code or ""),

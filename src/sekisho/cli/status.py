@@ -85,12 +85,11 @@ def _process_table(health: Health, *, now: float) -> Table:
 
 def _endpoint_table(health: Health) -> Table:
     table = Table(title=str(texts.TITLE_ENDPOINTS), title_justify="left")
-    for column in (texts.COLUMN_ENDPOINT, texts.COLUMN_SITE, texts.COLUMN_COUNTRY):
-        table.add_column(str(column))
+    table.add_column(str(texts.COLUMN_ENDPOINT), overflow="fold")
+    table.add_column(str(texts.COLUMN_SITE), overflow="fold")
     for column in (
         texts.COLUMN_IN_FLIGHT,
         texts.COLUMN_FIRST_BYTE,
-        texts.COLUMN_REQUESTS,
         texts.COLUMN_FAILURES,
         texts.COLUMN_EJECTED,
     ):
@@ -99,12 +98,10 @@ def _endpoint_table(health: Health) -> Table:
         ejected = endpoint.ejected_for_s > 0
         table.add_row(
             endpoint.id,
-            endpoint.site,
-            endpoint.country,
+            f"{endpoint.site} ({endpoint.country})",
             f"{endpoint.in_flight}/{endpoint.slots}",
-            "–" if endpoint.first_byte_ms is None else f"{endpoint.first_byte_ms:.1f} ms",
-            str(endpoint.requests),
-            str(endpoint.failures),
+            "–" if endpoint.first_byte_ms is None else f"{endpoint.first_byte_ms:.0f} ms",
+            f"{endpoint.failures}/{endpoint.requests}",
             texts.EJECTED_FOR(duration=age_text(endpoint.ejected_for_s)) if ejected else "–",
             style="red" if ejected else "",
         )

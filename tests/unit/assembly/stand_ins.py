@@ -132,6 +132,7 @@ def fleet(root: Path, *, behaviour: str, grace_s: float, ready_file: Path) -> in
             console_url=url_of(control),
             admin_token="not-a-secret",
             api_keys={"hospital": "sk-not-a-secret"},
+            models=("m",),
             drain_grace_s=grace_s,
         ),
         home=home,
