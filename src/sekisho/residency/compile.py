@@ -75,7 +75,9 @@ def verdicts_of(
         for data_class in DataClass:
             known = decided.get((data_class, each))
             if known is None:
-                known = below if isinstance(below, Denied) else policy.decide(data_class, each, now=now)
+                known = policy.decide(data_class, each, now=now)
+                if isinstance(known, Allowed) and isinstance(below, Denied):
+                    known = below
                 decided[data_class, each] = known
             below = known
     for data_class in DataClass:
@@ -88,8 +90,8 @@ def suspended_reason(endpoint: Endpoint) -> Reason:
     return Reason(
         rule=ENDPOINT_SUSPENDED,
         site=endpoint.site,
-        en=f"endpoint {endpoint.id} at site {endpoint.site} is suspended. Resuming it would change this",
-        ja=f"拠点 {endpoint.site} のエンドポイント {endpoint.id} は停止中です。再開すれば許可されます",
+        en=f"Endpoint {endpoint.id} at site {endpoint.site} is suspended. Resuming it would change this.",
+        ja=f"拠点 {endpoint.site} のエンドポイント {endpoint.id} は停止中です。再開すれば許可されます。",
     )
 
 

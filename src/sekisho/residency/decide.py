@@ -74,13 +74,13 @@ class BuiltinPolicy:
             rule=SITE_IN_JURISDICTION,
             site=facts.site,
             en=(
-                f"site {facts.site} stands in {country_label(facts.site_country, 'en')}; {data_class.label} work is "
-                f"served in {here_en} only. An endpoint at a site in {here_en} would change this"
+                f"Site {facts.site} stands in {country_label(facts.site_country, 'en')}; {data_class.label} work is "
+                f"served in {here_en} only. An endpoint at a site in {here_en} would change this."
             ),
             ja=(
                 f"拠点 {facts.site} は{country_label(facts.site_country, 'ja')}にあります。"
                 f"{data_class.label} の処理は{here_ja}の中だけで行えます。"
-                f"{here_ja}の拠点にエンドポイントがあれば許可されます"
+                f"{here_ja}の拠点にエンドポイントがあれば許可されます。"
             ),
         )
 
@@ -90,36 +90,36 @@ class BuiltinPolicy:
             rule=OPERATOR_LAW_IN_JURISDICTION,
             site=facts.site,
             en=(
-                f"operator {facts.operator} of site {facts.site} is under the law of "
+                f"Operator {facts.operator} of site {facts.site} is under the law of "
                 f"{country_label(facts.operator_law, 'en')}; restricted work needs an operator under the law of "
-                f"{here_en}. A site of such an operator, or the class confidential, would change this"
+                f"{here_en}. A site of such an operator, or the class confidential, would change this."
             ),
             ja=(
                 f"拠点 {facts.site} の運営者 {facts.operator} は"
                 f"{country_label(facts.operator_law, 'ja')}の法に服します。"
                 f"restricted の処理には{here_ja}の法に服する運営者が必要です。"
-                f"そのような運営者の拠点を使うか、区分を confidential にできれば許可されます"
+                f"そのような運営者の拠点を使うか、区分を confidential にできれば許可されます。"
             ),
         )
 
 
 def _stale(facts: EndpointFacts) -> Reason:
-    since = _instant(facts.evidence_until)
+    since = instant(facts.evidence_until)
     return Reason(
         rule=EVIDENCE_FRESH,
         site=facts.site,
         en=(
-            f"the evidence about where site {facts.site} stands ran out at {since}. "
-            f"Fresh evidence from operator {facts.operator} would change this"
+            f"The evidence about where site {facts.site} stands ran out at {since}. "
+            f"Fresh evidence from operator {facts.operator} would change this."
         ),
         ja=(
             f"拠点 {facts.site} の所在を示す証拠は {since} に失効しました。"
-            f"運営者 {facts.operator} が新しい証拠を出せば許可されます"
+            f"運営者 {facts.operator} が新しい証拠を出せば許可されます。"
         ),
     )
 
 
-def _instant(unix_s: float) -> str:
+def instant(unix_s: float) -> str:
     """Unix seconds as people read them, in UTC; a number that no calendar has stays a number."""
     try:
         return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
