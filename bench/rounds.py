@@ -43,7 +43,7 @@ SCENARIOS = (
         name="small_c1_split",
         title="small prompt, c = 1, load on the other core",
         connections=1,
-        seconds=2,
+        seconds=1,
         prompt_bytes=SMALL,
     ),
     Scenario(

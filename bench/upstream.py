@@ -37,6 +37,7 @@ http {{
     error_page 404 405 =200 @canned;
     location = /body-was-read {{ internal; return 204; }}
     location = /v1/models {{ return 200 '{models}'; }}
+    location = /v1/chat/completions/render {{ return 404 '{{}}'; }}
     location / {{ return 200 '{{}}'; }}
     location = /v1/chat/completions {{ mirror /body-was-read; mirror_request_body on; }}
     location @canned {{ return 200 '{answer}'; }}

@@ -1,4 +1,4 @@
-"""An upstream that answers every POST with a paced SSE stream: each event is a write of its own.
+"""An upstream that answers chat completions with a paced SSE stream: each event is a write of its own.
 
 A long timeline is cut into ticks of 1 ms; the streams that are due in a tick are written one after the other, each
 to its own socket. So a proxy sees what a busy inference server sends: many sockets with one small chunk each.
@@ -63,6 +63,7 @@ class Stream(asyncio.Protocol):
         self.last_with_usage = last_with_usage
         self.parser = httptools.HttpRequestParser(self)
         self.body = b""
+        self.path = b""
         self.position = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -76,6 +77,10 @@ class Stream(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self.body = b""
+        self.path = b""
+
+    def on_url(self, path: bytes) -> None:
+        self.path += path
 
     def on_body(self, body: bytes) -> None:
         self.body += body
@@ -87,6 +92,9 @@ class Stream(asyncio.Protocol):
                 b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
                 % (len(reply), reply)
             )
+            return
+        if self.path != b"/v1/chat/completions":
+            self.transport.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
             return
         self.position = 0
         self.end = self.last_with_usage if b'"include_usage":true' in self.body.replace(b" ", b"") else self.last

@@ -10,7 +10,8 @@ from bench.processes import PROXY_CORE, Process, free_port, wait_for
 class Vllm(Peer):
     name = "vllm"
     what_is_on = (
-        "defaults (cache-aware policy), Prometheus, 16,384 requests at a time; one core; passes keys on unchecked"
+        "defaults (cache-aware policy, which first asks the endpoint to render the prompt: 404 here), Prometheus; "
+        "passes keys on unchecked"
     )
 
     def start(self, port: int, upstream: int) -> None:
@@ -18,8 +19,7 @@ class Vllm(Peer):
         command = [str(installed.PYTHON), "-m", "vllm_router.launch_router", "--host", "127.0.0.1"]
         command += ["--port", str(port), "--worker-urls", f"http://127.0.0.1:{upstream}"]
         command += ["--prometheus-port", str(free_port()), "--prometheus-host", "127.0.0.1"]
-        # the default admits 64 streams at a time and queues the rest
-        command += ["--log-level", "warning", "--max-concurrent-requests", "16384"]
+        command += ["--log-level", "warning"]
         self.process = Process(command, core=PROXY_CORE, log=self.folder / "vllm.log")
         wait_for(port, seconds=self.start_limit_s, process=self.process)
 
