@@ -21,7 +21,7 @@ def endpoint() -> None:
 @endpoint.command(help=str(texts.ENDPOINT_SUSPEND))
 @click.argument("endpoint_id", metavar="ID")
 @home_option
-def suspend(endpoint_id: str, root: Path) -> None:
+def suspend(*, endpoint_id: str, root: Path) -> None:
     """The help is `texts.ENDPOINT_SUSPEND`."""
     call(root, "POST", f"/api/v1/endpoints/{quote(endpoint_id, safe='')}/suspend", answer=Any)
     click.echo(texts.SUSPENDED(id=endpoint_id))
@@ -30,7 +30,7 @@ def suspend(endpoint_id: str, root: Path) -> None:
 @endpoint.command(help=str(texts.ENDPOINT_RESUME))
 @click.argument("endpoint_id", metavar="ID")
 @home_option
-def resume(endpoint_id: str, root: Path) -> None:
+def resume(*, endpoint_id: str, root: Path) -> None:
     """The help is `texts.ENDPOINT_RESUME`."""
     call(root, "POST", f"/api/v1/endpoints/{quote(endpoint_id, safe='')}/resume", answer=Any)
     click.echo(texts.RESUMED(id=endpoint_id))

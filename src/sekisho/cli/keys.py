@@ -33,7 +33,7 @@ class NoDemoKey(SekishoError):
     code = "key.no_demo_key"
 
 
-class _Duration(click.ParamType):
+class _Duration(click.ParamType[float]):
     """`90d` → seconds."""
 
     name = "duration"

@@ -103,6 +103,7 @@ OPTION_TENANT_ASK = Text(
 )
 OPTION_TENANT = Text("Tenant.", "テナント。")
 OPTION_MODEL = Text("Model or alias (the first that the key may use by default).", "モデル名または別名(既定は先頭)。")
+OPTION_MODEL_WHY = Text("Model or alias.", "モデル名または別名。")
 OPTION_STREAM = Text("Print the answer as it comes.", "応答を届いた順に表示します。")
 OPTION_MAX_TOKENS = Text("Longest answer, in tokens.", "応答の最大トークン数。")
 OPTION_LABEL = Text("What the key is for.", "キーの用途。")
@@ -188,6 +189,19 @@ REFUSED_DECISION = Text("decision", "判定")
 CUT_SHORT = Text("The answer broke off: {reason}", "応答が途中で切れました: {reason}")
 WHY_ALLOWED = Text("Allowed", "許可")
 WHY_DENIED = Text("Denied", "不許可")
+WHY_RAISED = Text(
+    "Asked for {asked}; {tenant}'s floor raises it to {counts}.",
+    "指定は {asked} ですが、{tenant} の下限により {counts} として扱います。",
+)
+WHY_ALIAS = Text("{asked} is an alias of {model}.", "{asked} は {model} の別名です。")
+WHY_SOMEBODY = Text(
+    "{tenant}, {data_class}, {model}: may be served by {sites}.",
+    "{tenant}・{data_class}・{model}: {sites} が処理できます。",
+)
+WHY_NOBODY = Text(
+    "{tenant}, {data_class}, {model}: nobody may serve it [{code}].",
+    "{tenant}・{data_class}・{model}: 処理できる拠点はありません [{code}]。",
+)
 COLUMN_VERDICT = Text("verdict", "判定")
 COLUMN_REASONS = Text("reasons", "理由")
 COLUMN_RULES = Text("rules", "規則")
