@@ -15,6 +15,7 @@ from sekisho.federation.keys import key_id
 from sekisho.federation.model import Endpoint, Federation, Tenant
 from sekisho.kernel.classes import DataClass
 from sekisho.kernel.errors import SekishoError
+from sekisho.residency.decide import EVIDENCE_FRESH, stale_reason
 from sekisho.residency.model import Allowed, Denied, EndpointFacts, Policy, Reason, Verdict
 from sekisho.residency.table import (
     SCHEMA,
@@ -63,26 +64,35 @@ def facts_of(federation: Federation, *, now: float, evidence_validity_s: float) 
 def verdicts_of(
     policy: Policy, facts: Sequence[EndpointFacts], *, now: float
 ) -> dict[DataClass, tuple[Verdict, ...]]:
-    """The verdict for each class and endpoint.
+    """The verdict for each class and endpoint, under two laws that hold whatever the policy says.
 
-    Whatever the policy says, a class never gets an endpoint that a lower class was denied (law 1): the lower
-    class's denial then stands for the higher one too.
+    A class never gets an endpoint that a lower class was denied (law 1): the lower class's denial then stands for
+    the higher one too. A guarded class is allowed for as long as the evidence holds, never longer (law 2).
     """
     decided: dict[tuple[DataClass, EndpointFacts], Verdict] = {}
-    table: dict[DataClass, tuple[Verdict, ...]] = {}
     for each in facts:
         below: Verdict | None = None
         for data_class in DataClass:
             known = decided.get((data_class, each))
             if known is None:
                 known = policy.decide(data_class, each, now=now)
-                if isinstance(known, Allowed) and isinstance(below, Denied):
-                    known = below
+                if isinstance(known, Allowed):
+                    known = (
+                        below if isinstance(below, Denied) else _bound_to_evidence(known, data_class, each, now=now)
+                    )
                 decided[data_class, each] = known
             below = known
-    for data_class in DataClass:
-        table[data_class] = tuple(decided[data_class, each] for each in facts)
-    return table
+    return {data_class: tuple(decided[data_class, each] for each in facts) for data_class in DataClass}
+
+
+def _bound_to_evidence(verdict: Allowed, data_class: DataClass, facts: EndpointFacts, *, now: float) -> Verdict:
+    until = verdict.valid_until
+    if data_class.guarded:
+        until = facts.evidence_until if until is None else min(until, facts.evidence_until)
+    if until is not None and not until > now:
+        # In a set it would close the route of every other endpoint with it.
+        return Denied(rules=(EVIDENCE_FRESH,), reasons=(stale_reason(facts),))
+    return Allowed(rules=verdict.rules, valid_until=until)
 
 
 def suspended_reason(endpoint: Endpoint) -> Reason:

@@ -63,7 +63,7 @@ class BuiltinPolicy:
             reasons.append(self._foreign_law(facts))
         # Written this way round, an expiry that is no number (NaN) denies too.
         if not facts.evidence_until > now:
-            reasons.append(_stale(facts))
+            reasons.append(stale_reason(facts))
         if reasons:
             return Denied(rules=tuple(reason.rule for reason in reasons), reasons=tuple(reasons))
         return Allowed(rules=rules, valid_until=facts.evidence_until)
@@ -103,7 +103,8 @@ class BuiltinPolicy:
         )
 
 
-def _stale(facts: EndpointFacts) -> Reason:
+def stale_reason(facts: EndpointFacts) -> Reason:
+    """Why evidence that ran out closes an endpoint to guarded work."""
     since = instant(facts.evidence_until)
     return Reason(
         rule=EVIDENCE_FRESH,
