@@ -140,7 +140,7 @@ class Field:
             return measure.streams(
                 entry.stream,
                 concurrency=scenario.connections,
-                count=streams // 2 if entry.kind.slow else streams,
+                count=streams // 6 if entry.kind.slow else streams,
                 limit_s=STREAM_LIMIT_S,
                 upstream_pids=self.stream_upstream.process.pids(),
             )

@@ -21,7 +21,7 @@ class Peer(ABC):
     routes_by_model: ClassVar[bool] = False  # an unknown model is refused
     what_is_on: ClassVar[str]  # for the report
     start_limit_s: ClassVar[float] = 30.0
-    slow: ClassVar[bool] = False  # gets half of the streams, or a round would take minutes
+    slow: ClassVar[bool] = False  # gets a sixth of the streams, or a round would take minutes
 
     def __init__(self, *, folder: Path, key: str) -> None:
         self.folder = folder
