@@ -118,7 +118,6 @@ PROCESS_READY = Text("{name} answers (pid {pid}, {after})", "{name} が応答し
 PROCESS_DIED = Text(
     "{name} ended ({exit}) and is started again: {words}", "{name} が終了しました({exit})。再起動します: {words}"
 )
-PROCESS_STARTING = Text("{name} starts", "{name} を起動しています")
 READY_TITLE = Text("The checkpoint is open ({after})", "関所が開きました({after})")
 READY_GATEWAY = Text("Gateway", "ゲートウェイ")
 READY_CONSOLE = Text("Console", "コンソール")
@@ -204,7 +203,6 @@ WHY_NOBODY = Text(
 )
 COLUMN_VERDICT = Text("verdict", "判定")
 COLUMN_REASONS = Text("reasons", "理由")
-COLUMN_RULES = Text("rules", "規則")
 COLUMN_KEY = Text("key id", "キー ID")
 COLUMN_TENANT = Text("tenant", "テナント")
 COLUMN_SOURCE = Text("declared in", "定義元")
@@ -219,7 +217,6 @@ KEY_CREATED = Text(
 KEY_REVOKED = Text("Key {id} is revoked.", "キー {id} を失効させました。")
 SUSPENDED = Text("Endpoint {id} is suspended.", "エンドポイント {id} を停止しました。")
 RESUMED = Text("Endpoint {id} is in use again.", "エンドポイント {id} を再開しました。")
-RELOAD_SENT = Text("Reload asked for; waiting for the answer", "再読み込みを依頼しました。結果を待っています")
 
 # Faults
 FAULT = Text("error", "エラー")

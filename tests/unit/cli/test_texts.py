@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,12 @@ def test_every_sentence_exists_in_both_languages_and_says_the_same_values(name: 
 
 def test_there_are_sentences_at_all() -> None:
     assert len(ALL) > 80
+
+
+def test_every_sentence_is_said_somewhere() -> None:
+    source = "".join(file.read_text() for file in Path(texts.__file__).parent.glob("*.py"))
+    said = set(re.findall(r"texts\.([A-Z_]+)", source))
+    assert {name for name in vars(texts) if isinstance(getattr(texts, name), Text)} == said - {"CODES"}
 
 
 @pytest.mark.parametrize(
