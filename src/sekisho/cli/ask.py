@@ -28,6 +28,10 @@ class AskFailed(SekishoError):
     code = "ask.unreachable"
 
 
+class _BrokenOff(Exception):
+    """The answer ended before its end."""
+
+
 class _Refusal(msgspec.Struct, kw_only=True):
     """Our OpenAI-style error (see gateway/refusals.py)."""
 
@@ -136,7 +140,7 @@ def _show(response: httpx.Response, *, streamed: bool, as_json: bool) -> bool:
         try:
             for piece in _pieces(response):
                 print(piece, end="", flush=True)
-        except (httpx.HTTPError, AskFailed) as error:
+        except (httpx.HTTPError, _BrokenOff) as error:
             broken = str(error) or type(error).__name__
         print()
     else:
@@ -161,10 +165,10 @@ def _pieces(response: httpx.Response) -> Iterator[str]:
             return
         chunk: dict[str, Any] = msgspec.json.decode(data)
         if "error" in chunk:
-            raise AskFailed(str(chunk["error"].get("message", chunk["error"])))
+            raise _BrokenOff(str(chunk["error"].get("message", chunk["error"])))
         for choice in chunk.get("choices", ()):
             yield choice.get("delta", {}).get("content") or ""
-    raise AskFailed("the stream ended before its end")
+    raise _BrokenOff("the stream ended before its end")
 
 
 def _passage(headers: Mapping[str, str]) -> dict[str, str]:

@@ -33,7 +33,7 @@ def home_option(command: F) -> F:
     return click.option(
         "--home",
         "root",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=click.Path(path_type=Path),
         default=DEFAULT_HOME,
         envvar="SEKISHO_HOME",
         show_default=True,

@@ -39,11 +39,11 @@ from sekisho.kernel.units import format_duration
 @click.command(help=str(texts.UP))
 @click.option(
     "--config",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     envvar="SEKISHO_CONFIG",
     help=str(texts.OPTION_CONFIG),
 )
-@click.option("--ready-file", type=click.Path(dir_okay=False, path_type=Path), help=str(texts.OPTION_READY_FILE))
+@click.option("--ready-file", type=click.Path(path_type=Path), help=str(texts.OPTION_READY_FILE))
 @home_option
 def up(config: Path | None, ready_file: Path | None, root: Path) -> None:
     """The help is `texts.UP`."""
