@@ -28,11 +28,8 @@ class Reader:
     def refuse(self, path: TomlPath, what: str, mend: str) -> None:
         self.problems.append(self.document.problem(path, what, mend))
 
-    def table(self, kind: type[_T], data: Any, path: TomlPath) -> _T:
+    def table(self, kind: type[_T], data: dict[str, Any], path: TomlPath) -> _T:
         """The struct of this table. What was refused is reported, and stands there as its default or empty."""
-        if not isinstance(data, dict):
-            self.refuse(path, f"{self.called(path)} is {_shown(data)}, not a table", _table_mend(path))
-            return _empty(kind)
         fields = _fields(kind)
         for name in data:
             if name not in fields:
@@ -76,7 +73,10 @@ class Reader:
             table = _unwrap(tables[0])[0]
             if not isinstance(value, dict):
                 # The value is not shown: this is where people put a secret instead of its place.
-                self.refuse(path, f"`{path[-1]}` is not a table", f"write it as {path[-1]} = {_example(table)}")
+                if isinstance(path[-1], int):
+                    self.refuse(path, f"{self.called(path)} is not a table", _table_mend(path))
+                else:
+                    self.refuse(path, f"`{path[-1]}` is not a table", f"write it as {path[-1]} = {_example(table)}")
                 return empty
             return self.table(table, value, path)
         if len(members) > 1 or members[0] is not kind:
@@ -92,7 +92,8 @@ class Reader:
     def _list(self, value: Any, kind: Any, meta: dict[str, Any], path: TomlPath, *, empty: Any) -> Any:
         (item,) = get_args(kind)
         if not isinstance(value, list):
-            self.refuse(path, f"`{path[-1]}` is not a list", f"write it as {path[-1]} = [{_example(item)}]")
+            mend = _table_mend(path) if _is_table(item) else f"write it as {path[-1]} = [{_example(item)}]"
+            self.refuse(path, f"`{path[-1]}` is not a list", mend)
             return empty
         if not value and meta.get("min_length"):
             self.refuse(
@@ -210,9 +211,7 @@ def _example(annotation: Any) -> str:
 
 
 def _table_mend(path: TomlPath) -> str:
-    if not isinstance(path[-1], str):
-        return f"write [[{path[0]}]] in a line of its own for each"
-    return f"write [{path[-1]}] in a line of its own, and the fields below it"
+    return f"write [[{path[0]}]] in a line of its own for each, and its fields below"
 
 
 def _shown(value: Any) -> str:

@@ -156,7 +156,7 @@ class RawEndpoint(RawTable, frozen=True, kw_only=True):
     tls: Annotated[RawUpstreamTls | None, says("TLS towards the endpoint")] = None
 
 
-class RawLimits(RawTable, frozen=True, kw_only=True):
+class RawLimits(RawTable, frozen=True, kw_only=True, omit_defaults=True):
     """What a tenant may use; what is not named has no limit."""
 
     requests_per_minute: Annotated[Count | None, says("requests a minute")] = None

@@ -192,9 +192,15 @@ class Translator:
                 self._refuse(
                     where, f"a site in {raw.country} has a prefecture of Japan", "remove it, or mend country"
                 )
-        if (raw.latitude is None) != (raw.longitude is None):
-            there, missing = ("longitude", "latitude") if raw.latitude is None else ("latitude", "longitude")
-            self._refuse((*path, there), f"there is a `{there}` without a `{missing}`", f"add `{missing}`")
+        # What was written, not what was read: a latitude that was refused is there.
+        there = [name for name in ("latitude", "longitude") if (*path, name) in self._reader.document.lines]
+        if len(there) == 1:
+            missing = "longitude" if there == ["latitude"] else "latitude"
+            self._refuse(
+                (*path, there[0]),
+                f"there is a `{there[0]}` without a `{missing}`",
+                f"add `{missing}`",
+            )
         return Site(
             id=raw.id,
             operator=raw.operator,

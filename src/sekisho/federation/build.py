@@ -1,7 +1,8 @@
 """From parts to a Federation: everything that can be known without reading a file or asking a network.
 
 A part whose value was refused before it came here carries an empty string in its place, so that positions stay
-right and one mistake is reported once; the checks below pass over empty strings.
+right and one mistake is reported once. The checks below pass over empty strings, and where a name was refused they
+do not say that nothing has the name: it may be the refused one.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def find_faults(
 
     Key faults have the path `("key", <position in keys>)`: whoever read the keys knows where each came from.
     """
-    models = {model for endpoint in endpoints for model in endpoint.models}
+    models = {model for endpoint in endpoints for model in endpoint.models or ("",)}
     return [
         *_twice("operator", [operator.id for operator in operators]),
         *_twice("site", [site.id for site in sites]),
@@ -116,10 +117,15 @@ def _twice(kind: str, ids: Sequence[str]) -> Iterable[Fault]:
         seen.add(name)
 
 
+def _unknown(name: str, known: set[str]) -> bool:
+    """Whether nothing has this name; nobody can tell when a name in `known` was refused."""
+    return bool(name) and name not in known and "" not in known
+
+
 def _unknown_operators(operators: Sequence[Operator], sites: Sequence[Site]) -> Iterable[Fault]:
     known = {operator.id for operator in operators}
     for position, site in enumerate(sites):
-        if site.operator and site.operator not in known:
+        if _unknown(site.operator, known):
             yield Fault(
                 path=("site", position, "operator"),
                 what=f"site `{site.id}` names the operator `{site.operator}`, which is not there",
@@ -130,7 +136,7 @@ def _unknown_operators(operators: Sequence[Operator], sites: Sequence[Site]) -> 
 def _unknown_sites(sites: Sequence[Site], endpoints: Sequence[Endpoint]) -> Iterable[Fault]:
     known = {site.id for site in sites}
     for position, endpoint in enumerate(endpoints):
-        if endpoint.site and endpoint.site not in known:
+        if _unknown(endpoint.site, known):
             yield Fault(
                 path=("endpoint", position, "site"),
                 what=f"endpoint `{endpoint.id}` names the site `{endpoint.site}`, which is not there",
@@ -145,7 +151,7 @@ def _tenant_faults(tenants: Sequence[Tenant], models: set[str], aliases: set[str
         ]
         named += [(("tenant", position, "model_limits", model), model) for model in tenant.model_limits]
         for path, model in named:
-            if model and model not in models:
+            if _unknown(model, models):
                 yield Fault(
                     path=path,
                     what=f"tenant `{tenant.id}` names the model `{model}`, which no endpoint serves",
@@ -189,15 +195,13 @@ def _alias_faults(aliases: Sequence[tuple[str, str]], models: set[str]) -> Itera
                 mend="choose another name: an alias never hides a model",
             )
         seen.add(name)
-        if not model or model in models:
-            continue
-        if model in names:
+        if model in names - models:
             yield Fault(
                 path=("alias", position, "model"),
                 what=f"alias `{name}` leads to `{model}`, which is an alias too",
                 mend="name the model itself: aliases make no chains",
             )
-        else:
+        elif _unknown(model, models):
             yield Fault(
                 path=("alias", position, "model"),
                 what=f"alias `{name}` leads to the model `{model}`, which no endpoint serves",
