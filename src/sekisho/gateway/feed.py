@@ -52,11 +52,12 @@ class Feed:
 
     async def run(self) -> None:
         """Load the copy on disk, then follow control for ever."""
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                await self._take(self._file.read_bytes(), keep=False)
-            except (OSError, TableRefused) as error:
-                _log.warning("the copy of the route table on disk is not used: %s", error)
+        try:
+            await self._take(self._file.read_bytes(), keep=False)
+        except FileNotFoundError:
+            pass  # the first start
+        except (OSError, TableRefused) as error:
+            _log.warning("the copy of the route table on disk is not used: %s", error)
         pause = 0.05
         while self._url is not None:
             try:

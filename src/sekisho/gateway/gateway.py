@@ -20,7 +20,7 @@ from sekisho.gateway.limits import Board, Slots
 from sekisho.gateway.listener import ClientConnection
 from sekisho.gateway.live import LiveTable, Route, Tenant
 from sekisho.gateway.metrics import BOUNDS, Metrics
-from sekisho.gateway.passage import Passage
+from sekisho.gateway.passage import KnownHead, Passage
 from sekisho.gateway.queue import FairQueue
 from sekisho.gateway.settings import EndpointSnapshot, GatewaySettings, WorkerSnapshot
 from sekisho.gateway.upstream import Endpoint
@@ -33,6 +33,7 @@ from sekisho.residency.table import EndpointEntry, RouteTable
 _SWEEP_S = 0.25
 _QUEUE_POLL_S = 0.005
 _OUTBOX = 16
+_HEADS = 2048
 _log = logging.getLogger("sekisho.gateway")
 
 
@@ -54,8 +55,8 @@ class Gateway:
         self.journal = journal
         self.board = board
         self.loop = loop
-        self.now = loop.time
-        self.next_id = decision_ids(os.urandom(5), time.time)
+        self.now = time.monotonic  # the clock of the event loop, but read anew each time
+        self.next_id = decision_ids(os.urandom(5))
         self.sha256 = hashlib.sha256
         self.no_hash = hashlib.sha256()
         self.live: LiveTable | None = None
@@ -67,8 +68,8 @@ class Gateway:
         self.started_at = time.time()
         self.date = b""
         self.on_decision: Callable[[Decision], None] | None = None
+        self.heads: dict[bytes, KnownHead] = {}
         self._outbox: list[tuple[asyncio.Transport, bytes]] = []
-        self._heads: dict[tuple[Endpoint, bytes], bytes] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._polling = False
         self._retry_credit = 10.0
@@ -93,6 +94,14 @@ class Gateway:
         self.clients.discard(client)
         if self._empty is not None and not self.clients:
             self._empty.set()
+
+    def remember(self, head: bytes, passage: Passage) -> None:
+        """Keep what was read in this head (without its length), until the route table changes."""
+        known = passage.known_head()
+        if known is not None and passage.table is self.live:
+            if len(self.heads) >= _HEADS:
+                self.heads.clear()
+            self.heads[head] = known
 
     # -- writing
 
@@ -122,13 +131,6 @@ class Gateway:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def request_head(self, endpoint: Endpoint, path: bytes) -> bytes:
-        key = (endpoint, path)
-        head = self._heads.get(key)
-        if head is None:
-            head = self._heads[key] = endpoint.request_head(path)
-        return head
-
     # -- the table
 
     async def adopt(self, table: RouteTable) -> None:
@@ -136,7 +138,7 @@ class Gateway:
         previous = self.live
         live = await live_tables.build(table, previous, self._make_endpoint)
         self.live = live
-        self._heads.clear()
+        self.heads.clear()
         for waiter in self.queue.drain():
             if isinstance(waiter, Passage):
                 waiter.reconsider()

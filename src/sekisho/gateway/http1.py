@@ -11,7 +11,7 @@ from typing import NamedTuple
 # RFC 9110 §5.6.2 token; possessive, so that a hostile head can't make the matcher backtrack.
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 # RFC 9112 §5: no space before the colon, no obs-fold, no bare CR or LF, no NUL or other control but HTAB.
-_FIELDS = rb"((?:" + _TOKEN + rb":[ \t]*+[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+)"
+_FIELDS = rb"(?:" + _TOKEN + rb":[ \t]*+[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+"
 _REQUEST = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,8192}) HTTP/1\.([01])\r\n" + _FIELDS)
 _RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\x00-\x08\x0a-\x1f\x7f]*+)?\r\n" + _FIELDS)
 _LENGTH = re.compile(rb"[0-9]{1,15}")
@@ -29,7 +29,7 @@ class Malformed(Exception):
 
 
 class RequestHead(NamedTuple):
-    """`length` -1: chunked. Header names in `headers` are lower-case; the listed ones occur at most once."""
+    """`length` -1: chunked. `headers`: those that mean something here (`_WANTED`), names in lower case."""
 
     method: bytes
     target: bytes
@@ -39,21 +39,27 @@ class RequestHead(NamedTuple):
     keep_alive: bool
 
 
-# A second one of these would leave open which of the two counts.
-_SINGLE = frozenset(
-    {
-        b"host",
-        b"authorization",
-        b"content-length",
-        b"transfer-encoding",
-        b"content-type",
-        b"content-encoding",
-        b"x-sekisho-class",
-        b"expect",
-        b"connection",
-        b"upgrade",
-    }
+# The headers that mean something here. A second one would leave open which of the two counts.
+_WANTED = re.compile(
+    rb"(?i)\n(host|authorization|content-length|transfer-encoding|content-type|content-encoding|x-sekisho-class|expect|"
+    rb"connection|traceparent|tracestate):[ \t]*+([^\r]*+)"
 )
+
+
+_LENGTH_LINE = re.compile(rb"(?i)\r\ncontent-length:[ \t]*+([0-9]{1,15})[ \t]*+\r\n")
+
+
+def without_length(head: bytes) -> tuple[bytes, int] | None:
+    """The head without the digits of its first Content-Length, and that length; None when it has none.
+
+    Clients send the same head again and again but for this number. Two heads that are equal without it are read in
+    the same way, so what was once read and found in order can be looked up.
+    """
+    match = _LENGTH_LINE.search(head)
+    if match is None:
+        return None
+    start, end = match.span(1)
+    return head[:start] + head[end:], int(head[start:end])
 
 
 def parse_request(head: bytes) -> RequestHead:
@@ -61,14 +67,11 @@ def parse_request(head: bytes) -> RequestHead:
     match = _REQUEST.fullmatch(head)
     if match is None:
         raise _why(head)
-    method, target, minor, fields = match.groups()
-    headers: dict[bytes, bytes] = {}
-    for line in fields.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        if name in headers and name in _SINGLE:
-            raise Malformed(f"the header {name.decode()} is given twice")
-        headers[name] = value.strip(b" \t")
+    method, target, minor = match.groups()
+    found = _WANTED.findall(head)
+    headers = {name.lower(): value.rstrip(b" \t") for name, value in found}
+    if len(headers) != len(found):
+        raise Malformed("a header that counts is given twice")
     version = minor == b"1"
     if version and b"host" not in headers:
         raise Malformed("an HTTP/1.1 request needs a Host header")
@@ -111,7 +114,7 @@ def _why(head: bytes) -> Malformed:
 
 
 class ResponseHead(NamedTuple):
-    """`length` -1: chunked, -2: until the connection closes."""
+    """`length` -1: chunked, -2: until the connection closes. `headers`: those that are looked at or passed on."""
 
     status: int
     headers: dict[bytes, bytes]
@@ -119,7 +122,10 @@ class ResponseHead(NamedTuple):
     keep_alive: bool
 
 
-_RESPONSE_SINGLE = frozenset({b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"})
+_WANTED_OF_ANSWER = re.compile(
+    rb"(?i)\n(content-length|transfer-encoding|connection|content-type|retry-after|x-request-id|openai-processing-ms):"
+    rb"[ \t]*+([^\r]*+)"
+)
 
 
 def parse_response(head: bytes) -> ResponseHead:
@@ -127,14 +133,11 @@ def parse_response(head: bytes) -> ResponseHead:
     match = _RESPONSE.fullmatch(head)
     if match is None:
         raise Malformed("the endpoint's answer has a malformed head")
-    minor, status_text, fields = match.groups()
-    headers: dict[bytes, bytes] = {}
-    for line in fields.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        if name in headers and name in _RESPONSE_SINGLE:
-            raise Malformed(f"the endpoint's answer gives {name.decode()} twice")
-        headers[name] = value.strip(b" \t")
+    minor, status_text = match.groups()
+    found = _WANTED_OF_ANSWER.findall(head)
+    headers = {name.lower(): value.rstrip(b" \t") for name, value in found}
+    if len(headers) != len(found):
+        raise Malformed("the endpoint's answer gives a header that counts twice")
     status = int(status_text)
     length = -2
     if status < 200 or status in (204, 304):
@@ -147,8 +150,12 @@ def parse_response(head: bytes) -> ResponseHead:
         if _LENGTH.fullmatch(text) is None:
             raise Malformed("the endpoint's Content-Length is not a plain decimal number")
         length = int(text)
-    connection = headers.get(b"connection", b"").lower()
-    keep_alive = b"close" not in connection and (minor == b"1" or b"keep-alive" in connection) and length != -2
+    connection = headers.get(b"connection")
+    if connection is None:
+        keep_alive = minor == b"1" and length != -2
+    else:
+        options = connection.lower()
+        keep_alive = b"close" not in options and (minor == b"1" or b"keep-alive" in options) and length != -2
     return ResponseHead(status, headers, length, keep_alive)
 
 

@@ -8,7 +8,7 @@ import struct
 from enum import IntEnum
 from typing import TYPE_CHECKING, cast
 
-from sekisho.gateway.http1 import Dechunker, Malformed, RequestHead, parse_request
+from sekisho.gateway.http1 import Dechunker, Malformed, RequestHead, parse_request, without_length
 from sekisho.gateway.passage import Passage
 from sekisho.gateway.refusals import Refusal, of
 
@@ -124,8 +124,24 @@ class ClientConnection(asyncio.Protocol):
             elif self.passage is None and self.deadline > gateway.now() + settings.head_timeout_s:
                 self.deadline = gateway.now() + settings.head_timeout_s  # the first byte starts the clock
             return False
+        raw = data[: end + 2]
+        short = without_length(raw)
+        if short is not None:
+            known = gateway.heads.get(short[0])
+            if known is not None and short[1] <= settings.max_body_bytes and short[1]:
+                self._buffer = b""
+                passage = self.passage = Passage(gateway, self)
+                refusal = passage.recall(known)
+                if refusal is None:
+                    self._left = short[1]
+                    self._state = _State.BODY
+                    self.deadline = gateway.now() + settings.body_timeout_s
+                    if len(data) > end + 4:
+                        self._read_body(data[end + 4 :])
+                    return True
+                self.passage = None
         try:
-            head = parse_request(data[: end + 2])
+            head = parse_request(raw)
         except Malformed as malformed:
             refusal = of("http.malformed", en=malformed.what[0].upper() + malformed.what[1:] + ".")
             self._refuse_unread(refusal, status=malformed.status)
@@ -156,6 +172,8 @@ class ClientConnection(asyncio.Protocol):
         if length == 0:
             self._begin(b"")
             return True
+        if short is not None and b"expect" not in head.headers:
+            gateway.remember(short[0], passage)
         self._dechunker = Dechunker() if length < 0 else None
         self._left = length
         self._state = _State.BODY

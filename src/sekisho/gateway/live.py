@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sekisho.gateway.limits import Board, Bucket, Slots
+from sekisho.gateway.records import Lane
 from sekisho.gateway.upstream import Endpoint, Target
 from sekisho.kernel.classes import DataClass
 from sekisho.residency.table import Closed, EndpointEntry, RouteSet, RouteTable, TenantEntry
@@ -72,7 +73,7 @@ class TenantLimits:
 class Tenant:
     """A tenant's entry, with what its requests need prepared on first use."""
 
-    __slots__ = ("entry", "floor", "limits", "routes", "salted")
+    __slots__ = ("entry", "floor", "lanes", "limits", "routes", "salted")
 
     def __init__(self, entry: TenantEntry, routes: tuple[dict[str, Route | Closed], ...]) -> None:
         self.entry = entry
@@ -80,6 +81,8 @@ class Tenant:
         self.floor = DataClass.RESTRICTED if floor is None else floor
         self.routes = routes
         self.limits: dict[str, tuple[TenantLimits, ...]] = {}
+        # (key id, class, model asked for, path, endpoint) -> lane; all from configuration, so bounded
+        self.lanes: dict[tuple[str, int, str, bytes, str], Lane] = {}
         self.salted = hashlib.sha256(entry.salt)
 
 

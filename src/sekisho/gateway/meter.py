@@ -34,23 +34,26 @@ class _Answer(msgspec.Struct):
     usage: Usage | None = None
     choices: list[msgspec.Raw] | None = None
     response: _Inner | None = None
-    model: str = ""
+
+
+class _WholeAnswer(msgspec.Struct):
+    usage: Usage | None = None
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
+_decode_whole = msgspec.json.Decoder(_WholeAnswer).decode
 
 
 class Tokens:
     """Counts of one answer. `exact` once the endpoint itself has said so."""
 
-    __slots__ = ("cached", "exact", "model", "tokens_in", "tokens_out")
+    __slots__ = ("cached", "exact", "tokens_in", "tokens_out")
 
     def __init__(self) -> None:
         self.tokens_in = 0
         self.tokens_out = 0
         self.cached = 0
         self.exact = False
-        self.model = ""
 
     def read(self, usage: Usage) -> None:
         details = usage.prompt_tokens_details or usage.input_tokens_details
@@ -62,10 +65,9 @@ class Tokens:
     def read_json(self, body: bytes) -> None:
         """The usage of a whole JSON answer; left alone when there is none."""
         try:
-            answer = _decode(body)
+            answer = _decode_whole(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
-        self.model = answer.model
         if answer.usage is not None:
             self.read(answer.usage)
 
@@ -129,8 +131,6 @@ class StreamMeter:
             answer = _decode(event[start + 5 :].strip())
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return False
-        if answer.model:
-            self.tokens.model = answer.model
         if answer.response is not None and answer.response.usage is not None:
             self.tokens.read(answer.response.usage)
             return False

@@ -30,11 +30,23 @@ class Histogram:
         return tuple(rows)
 
 
+class LaneMetrics:
+    """The series that a completed passage of one lane adds to."""
+
+    __slots__ = ("completed", "duration", "first_byte", "tokens")
+
+    def __init__(self, completed: list[int], duration: Histogram, first_byte: Histogram, tokens: list[int]) -> None:
+        self.completed = completed
+        self.duration = duration
+        self.first_byte = first_byte
+        self.tokens = tokens
+
+
 class Metrics:
     """Label values come from configuration only (tenants, sites, classes, codes): the number of series is bounded."""
 
     def __init__(self) -> None:
-        self.requests: dict[tuple[str, str, str, str, str], int] = {}
+        self.requests: dict[tuple[str, str, str, str, str], list[int]] = {}
         self.tokens: dict[tuple[str, str], list[int]] = {}
         self.duration: dict[tuple[str, str], Histogram] = {}
         self.first_byte: dict[tuple[str, str], Histogram] = {}
@@ -45,35 +57,38 @@ class Metrics:
         self.connections = 0
         self.worker_lost = 0
 
+    def lane(self, *, tenant: str, data_class: str, site: str) -> LaneMetrics:
+        place = (data_class, site)
+        return LaneMetrics(
+            self.requests.setdefault((tenant, data_class, site, "completed", ""), [0]),
+            self.duration.setdefault(place, Histogram()),
+            self.first_byte.setdefault(place, Histogram()),
+            self.tokens.setdefault((tenant, site), [0, 0, 0]),
+        )
+
     def observe(self, decision: Decision) -> None:
+        """Count a passage that took the general way."""
         key = (decision.tenant, decision.data_class, decision.site, decision.outcome, decision.code)
-        self.requests[key] = self.requests.get(key, 0) + 1
+        self.requests.setdefault(key, [0])[0] += 1
         if not decision.site:
             return
-        place = (decision.data_class, decision.site)
-        histogram = self.duration.get(place)
-        if histogram is None:
-            histogram = self.duration[place] = Histogram()
-            self.first_byte[place] = Histogram()
-        histogram.observe(decision.duration_us / 1e6)
+        lane = self.lane(tenant=decision.tenant, data_class=decision.data_class, site=decision.site)
+        lane.duration.observe(decision.duration_us / 1e6)
         if decision.first_byte_us:
-            self.first_byte[place].observe(decision.first_byte_us / 1e6)
+            lane.first_byte.observe(decision.first_byte_us / 1e6)
         if decision.queue_us:
             self.queued.observe(decision.queue_us / 1e6)
-        owner = (decision.tenant, decision.site)
-        row = self.tokens.get(owner)
-        if row is None:
-            row = self.tokens[owner] = [0, 0, 0]
-        row[0] += decision.tokens_in
-        row[1] += decision.tokens_out
-        row[2] += decision.tokens_cached
+        lane.tokens[0] += decision.tokens_in
+        lane.tokens[1] += decision.tokens_out
+        lane.tokens[2] += decision.tokens_cached
 
     def counters(self) -> dict[str, float]:
         """Prometheus series (name with labels → value)."""
         rows: dict[str, float] = {}
         for (tenant, data_class, site, outcome, code), count in self.requests.items():
             labels = f'tenant="{tenant}",class="{data_class}",site="{site}",outcome="{outcome}",code="{code}"'
-            rows[f"sekisho_requests_total{{{labels}}}"] = count
+            if count[0]:
+                rows[f"sekisho_requests_total{{{labels}}}"] = count[0]
         for (tenant, site), (read, written, cached) in self.tokens.items():
             for kind, value in (("input", read), ("output", written), ("cached", cached)):
                 rows[f'sekisho_tokens_total{{tenant="{tenant}",site="{site}",type="{kind}"}}'] = value

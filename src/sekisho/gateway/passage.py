@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import time
 import zlib
-from enum import IntEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from sekisho.gateway.answers import JSON_OK, REASONS, own_head
 from sekisho.gateway.body import BodyRefused, read_body, splice_model, splice_usage
 from sekisho.gateway.choose import all_out, choose
 from sekisho.gateway.http1 import RequestHead, ResponseHead
 from sekisho.gateway.live import LiveTable, Route, Tenant, TenantLimits, limits_of
 from sekisho.gateway.meter import StreamMeter, Tokens
+from sekisho.gateway.records import Lane
 from sekisho.gateway.refusals import Refusal, body_of, of
 from sekisho.gateway.upstream import Endpoint, EndpointUnusable, UpstreamConnection
 from sekisho.kernel.classes import DataClass
-from sekisho.ledger.model import Attempt, Decision, Dispatch, Outcome, encode_record
+from sekisho.ledger.model import Attempt, Decision, Outcome, encode_record
 from sekisho.residency.table import Closed
 
 if TYPE_CHECKING:
@@ -41,14 +42,6 @@ _PASSED_ERRORS = frozenset({400, 409, 413, 415, 422})
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 # Of the endpoint's headers only these go on; what it says of itself (Server, cookies, X-Sekisho-…) stays behind.
 _PASSED_HEADERS = frozenset({b"content-type", b"retry-after", b"x-request-id", b"openai-processing-ms"})
-_REASONS = {
-    200: b"OK", 201: b"Created", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found",
-    405: b"Method Not Allowed", 408: b"Request Timeout", 409: b"Conflict", 413: b"Content Too Large",
-    414: b"URI Too Long", 415: b"Unsupported Media Type", 417: b"Expectation Failed", 422: b"Unprocessable Content",
-    429: b"Too Many Requests", 431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
-    501: b"Not Implemented", 502: b"Bad Gateway", 503: b"Service Unavailable", 504: b"Gateway Timeout",
-    505: b"HTTP Version Not Supported",
-}  # fmt: skip
 
 
 class Client(Protocol):
@@ -63,83 +56,112 @@ class Client(Protocol):
         """Close at once: the answer is visibly unfinished."""
 
 
-class _State(IntEnum):
-    READING = 0  # the request
-    WAITING = 1  # for a slot, a connection or the answer
-    HOLDING = 2  # the answer's beginning
-    RELAYING = 3
-    OVER = 4
+_RESTRICTED = int(DataClass.RESTRICTED)
+# States, as plain integers: they are compared several times a request.
+_READING = 0  # the request
+_WAITING = 1  # for a slot, a connection or the answer
+_HOLDING = 2  # the answer's beginning
+_RELAYING = 3
+_OVER = 4
+
+
+class KnownHead(NamedTuple):
+    """What was read in a head, and who it was under the current route table."""
+
+    version: int
+    keep_alive: bool
+    path: bytes
+    tenant: Tenant
+    key_id: str
+    expires_at: float | None
+    data_class: DataClass
+    guarded: bool
+    trace: bytes | None
+
+
+class _Hedge:
+    """A second attempt that runs beside the first."""
+
+    __slots__ = ("connection", "endpoint", "sent_at")
+
+    def __init__(self, endpoint: Endpoint, sent_at: float) -> None:
+        self.endpoint = endpoint
+        self.connection: UpstreamConnection | None = None
+        self.sent_at = sent_at
 
 
 class Passage:
-    """See the module's docstring. Times are event-loop seconds unless they say otherwise."""
+    """See the module's docstring. Times are monotonic seconds unless they say otherwise.
 
-    __slots__ = (
-        "_aligned", "_answer", "_attempts", "_body", "_close_framed", "_commit_answer", "_connection", "_endpoint", "_estimate",
-        "_first_byte", "_fresh", "_hashed", "_held", "_held_size", "_inject", "_keep_alive", "_limits", "_meter",
-        "_model", "_parts", "_path", "_prefix_hash", "_queued_at", "_raw_ok", "_route", "_seen_model",
-        "_sent_at", "_slotted", "_started", "_state", "_tokens", "_version", "_wants_class", "at_ms", "bytes_in",
-        "bytes_out", "client", "data_class", "dispatched", "gateway", "id", "key_id", "queue_deadline", "queue_s",
-        "table", "tenant", "tried", "waiting",
-    )  # fmt: skip
+    What most passages never change stands on the class: setting forty attributes would cost more than routing.
+    """
+
+    table: LiveTable | None = None
+    tenant: Tenant | None = None
+    key_id = ""
+    _expires_at: float | None = None
+    data_class: DataClass | None = None
+    guarded = False
+    dispatched = False
+    waiting = False
+    queue_deadline = 0.0
+    bytes_in = 0
+    bytes_out = 0
+    tried: tuple[Endpoint, ...] = ()
+    _attempts: tuple[Attempt, ...] = ()
+    _path = b""
+    _version = 1
+    _keep_alive = True
+    _trace: bytes | None = None
+    _model = ""
+    _asked = ""
+    _body = b""
+    _inject = False
+    _prefix_hash: int | None = None
+    _route: Route | None = None
+    _limits: tuple[TenantLimits, ...] = ()
+    _estimate = 0
+    _lane: Lane | None = None
+    _endpoint: Endpoint | None = None
+    _slotted = False
+    _connection: UpstreamConnection | None = None
+    _hedge: _Hedge | None = None
+    _fresh = False
+    _sent_at = 0.0
+    _ok_after_s = 0.0
+    _queued_at = 0.0
+    _queue_s = 0.0
+    _answer: ResponseHead | None = None
+    _first_byte = 0.0
+    _held: list[bytes] | None = None
+    _parts: list[bytes] | None = None
+    _held_size = 0
+    _raw_ok = False
+    _aligned = True
+    _close_framed = False
+    _meter: StreamMeter | None = None
+    _hashed = ""
+    _tokens: Tokens | None = None
 
     def __init__(self, gateway: Gateway, client: Client) -> None:
         self.gateway = gateway
         self.client = client
-        self.id = gateway.next_id()
-        self.at_ms = int(time.time() * 1000)
-        self._started = gateway.now()
-        self._state = _State.READING
-        self.table: LiveTable | None = gateway.live
-        self.tenant: Tenant | None = None
-        self.key_id = ""
-        self.data_class: DataClass | None = None
-        self._path = b""
-        self._version = 1
-        self._keep_alive = True
-        self._model = ""
-        self._seen_model = ""
-        self._body = b""
-        self._inject = False
-        self._prefix_hash: int | None = None
-        self._route: Route | None = None
-        self._limits: tuple[TenantLimits, ...] = ()
-        self._estimate = 0
-        self._endpoint: Endpoint | None = None
-        self._slotted = False
-        self._connection: UpstreamConnection | None = None
-        self._fresh = False
-        self._sent_at = 0.0
-        self._attempts: list[Attempt] = []
-        self.tried: list[Endpoint] = []
-        self.dispatched = False
-        self.waiting = False
-        self.queue_deadline = 0.0
-        self._queued_at = 0.0
-        self.queue_s = 0.0
-        self._answer: ResponseHead | None = None
-        self._first_byte = 0.0
-        self._held: list[bytes] = []
-        self._held_size = 0
-        self._parts: list[bytes] = []
-        self._raw_ok = False
-        self._aligned = True
-        self._close_framed = False
-        self._meter: StreamMeter | None = None
-        self._tokens = Tokens()
-        self._hashed = ""
-        self._commit_answer = gateway.no_hash
-        self.bytes_in = 0
-        self.bytes_out = 0
+        self.at_ms = at_ms = int(time.time() * 1000)
+        self.id = gateway.next_id(at_ms)
+        self._started = time.monotonic()
+        self._state = _READING
+        self.table = gateway.live
 
     # -- the request
 
     def read_head(self, head: RequestHead) -> Refusal | None:
-        """Authenticate and classify. None: go on with the body (or `local` answers without one)."""
+        """Authenticate and classify. None: go on with the body."""
         self._version = head.version
         self._keep_alive = head.keep_alive
-        target = head.target
-        path, query, _ = target.partition(b"?") if b"?" in target else (target, b"", b"")
+        path = head.target
+        query = b""
+        if b"?" in path:
+            path, _, query = path.partition(b"?")
         self._path = path if len(path) <= 64 else path[:64]
         table = self.table
         if table is None:
@@ -153,16 +175,17 @@ class Passage:
         known = table.keys.get(self.gateway.sha256(bearer[7:].strip(b" ")).digest())
         if known is None or (known[2] is not None and known[2] <= self.at_ms / 1000):
             return of("auth.key_unknown")
-        self.tenant, self.key_id, _ = known
+        tenant, self.key_id, self._expires_at = known
+        self.tenant = tenant
+        data_class = tenant.floor
         wanted = headers.get(b"x-sekisho-class")
-        floor = self.tenant.floor
-        if wanted is None:
-            self.data_class = floor
-        else:
+        if wanted is not None:
             asked = DataClass.parse(wanted.decode("latin-1"))
             if asked is None:
                 return of("class.invalid")
-            self.data_class = max(floor, asked)
+            data_class = max(data_class, asked)
+        self.data_class = data_class
+        self.guarded = data_class >= 2
         if path not in INFERENCE:
             if path != b"/v1/models":
                 return of("http.not_found")
@@ -178,45 +201,72 @@ class Passage:
             return of("http.unsupported_media_type", en="The body is compressed.", ja="本文が圧縮されています。")
         if head.length > self.gateway.settings.max_body_bytes:
             return of("http.body_too_large")
+        self._trace = headers.get(b"traceparent")
         return None
+
+    def recall(self, known: KnownHead) -> Refusal | None:
+        """Take over what `read_head` found in an equal head under the same route table."""
+        if known.expires_at is not None and known.expires_at <= self.at_ms / 1000:
+            return of("auth.key_unknown")
+        self._version = known.version
+        self._keep_alive = known.keep_alive
+        self._path = known.path
+        self.tenant = known.tenant
+        self.key_id = known.key_id
+        self.data_class = known.data_class
+        self.guarded = known.guarded
+        self._trace = known.trace
+        return None
+
+    def known_head(self) -> KnownHead | None:
+        """What `recall` needs; None when the head was not that of an inference request."""
+        tenant, data_class = self.tenant, self.data_class
+        if tenant is None or data_class is None or self._path not in INFERENCE:
+            return None
+        return KnownHead(
+            version=self._version,
+            keep_alive=self._keep_alive,
+            path=self._path,
+            tenant=tenant,
+            key_id=self.key_id,
+            expires_at=self._expires_at,
+            data_class=data_class,
+            guarded=self.guarded,
+            trace=self._trace,
+        )
 
     def read_body(self, body: bytes) -> None:
         """The whole body is here: route, admit and send it on, or refuse."""
-        self.bytes_in = len(body)
-        tenant, table, data_class = self.tenant, self.table, self.data_class
+        self.bytes_in = size = len(body)
+        tenant, table, data_class, path = self.tenant, self.table, self.data_class, self._path
         assert tenant is not None and table is not None and data_class is not None
-        gateway = self.gateway
-        if self._path == b"/v1/models":
+        if path == b"/v1/models":
             self._list_models(tenant, table, data_class)
             return
-        settings = gateway.settings
+        settings = self.gateway.settings
         try:
             reading = read_body(body, prefix_bytes=settings.affinity_prefix_bytes)
         except BodyRefused as refused:
             self.refuse(of(refused.code, en=_sentence(refused.what), way_out=refused.way_out))
             return
-        model = reading.model
-        self._seen_model = model
+        self._asked = self._model = model = reading.model
         alias = table.aliases.get(model)
         if alias is not None:
             body = splice_model(body, alias)
-            model = alias
-        self._model = model
+            self._model = alias
         hasher = tenant.salted.copy()
         hasher.update(self.id.encode())
         self._commit_answer = hasher.copy()
         hasher.update(body)
         self._hashed = hasher.hexdigest()
-        if reading.stream and not reading.wants_usage and INFERENCE[self._path]:
+        if reading.stream and not reading.wants_usage and INFERENCE[path]:
             body = splice_usage(body)
             self._inject = True
         self._body = body
         if len(reading.prefix) >= settings.affinity_min_bytes:
             self._prefix_hash = zlib.crc32(reading.prefix, zlib.crc32(tenant.entry.id.encode()))
         per_choice = reading.max_tokens if reading.max_tokens is not None else settings.default_max_tokens
-        if self._path == b"/v1/embeddings":
-            per_choice = 0
-        self._estimate = self.bytes_in // 4 + per_choice * reading.choices
+        self._estimate = size // 4 + (per_choice * reading.choices if path != b"/v1/embeddings" else 0)
         refusal = self._admit()
         if refusal is not None:
             self.refuse(refusal)
@@ -256,7 +306,7 @@ class Passage:
         tenant, data_class = self.tenant, self.data_class
         assert tenant is not None and data_class is not None
         gateway = self.gateway
-        if data_class.guarded and not gateway.journal.ready:
+        if self.guarded and not gateway.journal.ready:
             return of("journal.unavailable")
         limits = tenant.limits.get(self._model)
         if limits is None:
@@ -301,7 +351,7 @@ class Passage:
         """Find an endpoint of the set with a free slot, or wait for one."""
         gateway, route = self.gateway, self._route
         assert route is not None
-        self._state = _State.WAITING
+        self._state = _WAITING
         if not route.waiting:
             endpoint = choose(route, self._prefix_hash, self.tried, load_bound=gateway.settings.load_bound)
             if endpoint is not None:
@@ -360,7 +410,7 @@ class Passage:
         endpoint.in_flight += 1
         endpoint.requests += 1
         if self._queued_at:
-            self.queue_s += gateway.now() - self._queued_at
+            self._queue_s += gateway.now() - self._queued_at
             self._queued_at = 0.0
         route = self._route
         assert route is not None and self.data_class is not None
@@ -375,11 +425,18 @@ class Passage:
                 self.fail(refusal)
                 return
         self._sent_at = gateway.now()
-        if not self._write_dispatch(endpoint) and self.data_class.guarded:
+        lane = self._lane = self._lane_to(endpoint)
+        self.dispatched = True
+        if (
+            not gateway.journal.dispatch(self.id, lane.dispatch(self.id, self.at_ms), guarded=self.guarded)
+            and self.guarded
+        ):
             self._free_slot()
             self.fail(of("journal.unavailable"))
             return
-        if self.data_class is DataClass.RESTRICTED:
+        if gateway.settings.hedge_after_s is not None:
+            gateway.loop.call_later(gateway.settings.hedge_after_s, self._start_hedge, endpoint)
+        if self.data_class == _RESTRICTED:
             gateway.journal.when_durable(self._launch)
         else:
             self._launch()
@@ -387,7 +444,7 @@ class Passage:
     def _launch(self) -> None:
         """The dispatch is on record: let the request go."""
         endpoint = self._endpoint
-        if self._state is not _State.WAITING or endpoint is None:
+        if self._state is not _WAITING or endpoint is None:
             return  # the client left in the meantime
         connection = None if self._fresh else endpoint.idle()
         if connection is not None:
@@ -398,86 +455,178 @@ class Passage:
     async def _connect(self, endpoint: Endpoint) -> None:
         try:
             connection = await endpoint.connect()
-        except EndpointUnusable as error:
-            self.gateway.log_endpoint(endpoint, str(error))
-            if self._endpoint is endpoint and self._state is _State.WAITING:
-                self._attempt_failed("upstream.unusable")
+        except (OSError, TimeoutError, EndpointUnusable) as error:
+            code = "upstream.connect_failed"
+            if isinstance(error, EndpointUnusable):
+                self.gateway.log_endpoint(endpoint, str(error))
+                code = "upstream.unusable"
+            if self._hedge is not None and self._hedge.endpoint is endpoint:
+                self._drop_hedge(code)
+            elif self._endpoint is endpoint and self._state is _WAITING:
+                self._attempt_failed(code)
             return
-        except (OSError, TimeoutError):
-            if self._endpoint is endpoint and self._state is _State.WAITING:
-                self._attempt_failed("upstream.connect_failed")
-            return
-        if self._endpoint is endpoint and self._state is _State.WAITING:
+        if self._hedge is not None and self._hedge.endpoint is endpoint and self._state is _WAITING:
+            self._hedge.connection = connection
+            self._transmit(connection)
+        elif self._endpoint is endpoint and self._state is _WAITING and self._connection is None:
             self._send(connection)
         else:
             endpoint.keep(connection)
 
     def _send(self, connection: UpstreamConnection) -> None:
-        gateway = self.gateway
         self._connection = connection
-        body = self._body
-        head = b"%bcontent-length: %d\r\nx-sekisho-decision: %b\r\n\r\n" % (
-            gateway.request_head(connection.endpoint, self._path),
-            len(body),
-            self.id.encode(),
-        )
-        connection.send(self, head, body, deadline=gateway.now() + gateway.settings.first_byte_timeout_s)
+        self._transmit(connection)
+
+    def _transmit(self, connection: UpstreamConnection) -> None:
+        gateway, body = self.gateway, self._body
+        lane = self._lane_to(connection.endpoint)
+        trace = b"traceparent: %b\r\n" % self._trace if self._trace is not None else b""
+        head = b"%b%bcontent-length: %d\r\nx-sekisho-decision: %b\r\n\r\n" % (
+            lane.request_head, trace, len(body), self.id.encode(),
+        )  # fmt: skip
+        connection.send(self, head, body, deadline=time.monotonic() + gateway.settings.first_byte_timeout_s)
+
+    def _lane_to(self, endpoint: Endpoint) -> Lane:
+        """The prepared records for this passage at `endpoint`."""
+        tenant, data_class = self.tenant, self.data_class
+        assert tenant is not None and data_class is not None
+        key = (self.key_id, data_class, self._asked, self._path, endpoint.id)
+        lane = tenant.lanes.get(key)
+        if lane is None:
+            table, route, gateway = self.table, self._route, self.gateway
+            assert table is not None and route is not None
+            lane = tenant.lanes[key] = Lane(
+                gateway=gateway.name, metrics=gateway.metrics, table=table, tenant=tenant, key=self.key_id,
+                data_class=data_class.label, asked=self._asked, model=self._model, path=self._path, route=route,
+                endpoint=endpoint,
+            )  # fmt: skip
+        return lane
+
+    # -- hedging: off unless `hedge_after` is set
+
+    def _start_hedge(self, first: Endpoint) -> None:
+        """No first byte yet: ask a second endpoint of the set too, and take whichever answers first."""
+        gateway, route = self.gateway, self._route
+        if self._state is not _WAITING or self._endpoint is not first or self._hedge is not None or route is None:
+            return
+        endpoint = choose(route, None, (*self.tried, first), load_bound=gateway.settings.load_bound)
+        if endpoint is None:
+            return
+        record = self._lane_to(endpoint).dispatch(self.id, self.at_ms)
+        if not gateway.may_retry() or (
+            not gateway.journal.dispatch(self.id, record, guarded=self.guarded) and self.guarded
+        ):
+            endpoint.slots.release()
+            return
+        gateway.metrics.hedges += 1
+        endpoint.in_flight += 1
+        endpoint.requests += 1
+        self._hedge = _Hedge(endpoint, gateway.now())
+        connection = endpoint.idle()
+        if connection is not None:
+            self._hedge.connection = connection
+            self._transmit(connection)
+        else:
+            gateway.spawn(self._connect(endpoint))
+
+    def _promote_hedge(self, result: str) -> None:
+        """The second attempt takes the first one's place; the first is over with `result`."""
+        hedge, self._hedge = self._hedge, None
+        assert hedge is not None and self._endpoint is not None
+        self._note_attempt(result)
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.exchange is self:
+            connection.cancel()
+        self._free_slot()
+        self._endpoint, self._connection, self._sent_at = hedge.endpoint, hedge.connection, hedge.sent_at
+        self._lane = self._lane_to(hedge.endpoint)
+        self._slotted = True
+
+    def _drop_hedge(self, result: str) -> None:
+        hedge, self._hedge = self._hedge, None
+        if hedge is None:
+            return
+        if hedge.connection is not None and hedge.connection.exchange is self:
+            hedge.connection.cancel()
+        if result != "hedge.lost":
+            hedge.endpoint.failed(result)
+        elapsed_us = int((self.gateway.now() - hedge.sent_at) * 1e6)
+        self._attempts += (Attempt(endpoint=hedge.endpoint.id, result=result, duration_us=elapsed_us),)
+        self._give_back(hedge.endpoint)
 
     # -- the answer
 
     def on_answer(
         self, connection: UpstreamConnection, head: ResponseHead, raw: bytes, parts: list[bytes], done: bool
     ) -> None:
+        if self._hedge is not None:
+            if connection is self._hedge.connection:
+                self._promote_hedge("hedge.lost")
+            else:
+                self._drop_hedge("hedge.lost")
         if connection is not self._connection:
             return
         payload = parts[0] if len(parts) == 1 else b"".join(parts)
-        if self._state is _State.RELAYING:
+        state = self._state
+        if state is _RELAYING:
             self._relay(connection, raw, payload, done)
             return
-        if self._answer is None:
-            self._answer = head
-            self._state = _State.HOLDING
         if payload and not self._first_byte:
-            self._first_byte = self.gateway.now()
+            self._first_byte = time.monotonic()
+        self._answer = head
+        ok = 200 <= head.status < 300
+        if done and ok and state is _WAITING:  # the usual case: all of it at once
+            self._whole_answer(head, payload)
+            return
+        self._state = _HOLDING
+        if self._held is None or self._parts is None:
+            self._held, self._parts = [], []
         if payload:
             self._held.append(raw)
             self._parts.append(payload)
             self._held_size += len(payload)
-        if not 200 <= head.status < 300:
+        if not ok:
             if done or self._held_size > _HOLD:
-                self._error_answer(connection, head)
-            return
-        if done:
-            self._whole_answer(head)
-        elif payload and (
-            self._held_size > _HOLD or head.headers.get(b"content-type", b"")[:17] == b"text/event-stream"
-        ):
-            self._start_relay(connection, head)
+                self._error_answer(connection, head, b"".join(self._parts))
+        elif done:
+            self._whole_answer(head, b"".join(self._parts))
+        elif payload and (self._held_size > _HOLD or _is_stream(head)):
+            self._start_relay(connection, head, b"".join(self._held), b"".join(self._parts))
 
-    def _whole_answer(self, head: ResponseHead) -> None:
-        """The answer came before anything was sent: one write for all of it."""
-        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        if head.headers.get(b"content-type", b"")[:17] == b"text/event-stream":
-            meter = StreamMeter(self._tokens, strip=self._inject)
+    def _whole_answer(self, head: ResponseHead, body: bytes) -> None:
+        """The answer is here before anything was sent: one write for all of it."""
+        tokens = self._tokens = Tokens()
+        kind = head.headers.get(b"content-type")
+        if kind is not None and kind[:17] == b"text/event-stream":
+            meter = self._meter = StreamMeter(tokens, strip=self._inject)
             visible = meter.feed(body)
             if visible is not None:
                 body = visible + meter.rest()
-            self._meter = meter
         else:
-            self._tokens.read_json(body)
-        self._commit_answer.update(body)
-        self.bytes_out = len(body)
+            tokens.read_json(body)
+        if body:
+            self._commit_answer.update(body)
+        self.bytes_out = size = len(body)
         self._succeeded()
-        if self._finish("completed", head.status):
-            self.client.send(self._answer_head(head, b"content-length: %d\r\n" % len(body)) + body)
-            self._end()
+        if not self._complete(head.status):
+            return
+        if kind == b"application/json" and head.status == 200 and len(head.headers) <= 3 and self._keep_alive:
+            lane = self._lane
+            assert lane is not None
+            answer = b"%bcontent-length: %d\r\n%b%b%b\r\n\r\n%b" % (
+                JSON_OK, size, self.gateway.date, lane.answer_head, self.id.encode(), body,
+            )  # fmt: skip
+        else:
+            answer = self._answer_head(head, b"content-length: %d\r\n" % size) + body
+        self.client.send(answer)
+        self.client.finished(keep_alive=self._keep_alive)
 
-    def _start_relay(self, connection: UpstreamConnection, head: ResponseHead) -> None:
+    def _start_relay(self, connection: UpstreamConnection, head: ResponseHead, raw: bytes, payload: bytes) -> None:
         """Something has to leave before the answer is complete: from here on no other endpoint can take over."""
-        self._state = _State.RELAYING
+        self._state = _RELAYING
+        self._tokens = Tokens()
         self._succeeded()
-        kind = head.headers.get(b"content-type", b"")
-        if kind[:17] == b"text/event-stream":
+        if _is_stream(head):
             self._meter = StreamMeter(self._tokens, strip=self._inject)
         if head.length >= 0 and not (self._meter is not None and self._inject):
             framing = b"content-length: %d\r\n" % head.length
@@ -489,10 +638,9 @@ class Passage:
             framing = b""
             self._close_framed = True
             self._keep_alive = False
+        self._held = self._parts = None
         self.client.send(self._answer_head(head, framing))
-        raws, parts = b"".join(self._held), b"".join(self._parts)
-        self._held, self._parts = [], []
-        self._relay(connection, raws, parts, False)
+        self._relay(connection, raw, payload, False)
 
     def _relay(self, connection: UpstreamConnection, raw: bytes, payload: bytes, done: bool) -> None:
         """Pass on what came; with its framing as it came wherever that is possible.
@@ -524,12 +672,12 @@ class Passage:
             if out:
                 self.client.send(out)
             return
-        if self._finish("completed", self._answer.status if self._answer else 200):
+        if self._complete(self._answer.status if self._answer else 200):
             if out:
                 self.client.send(out)
-            self._end()
+            self.client.finished(keep_alive=self._keep_alive)
 
-    def _error_answer(self, connection: UpstreamConnection, head: ResponseHead) -> None:
+    def _error_answer(self, connection: UpstreamConnection, head: ResponseHead, body: bytes) -> None:
         """The endpoint answered with an error: what concerns the client's request goes on, all else stays here."""
         status = head.status
         if status in _RETRIED:
@@ -541,7 +689,6 @@ class Passage:
             connection.cancel()
         assert self._endpoint is not None
         if status in _PASSED_ERRORS and self._held_size <= _HOLD:
-            body = b"".join(self._parts)
             self._commit_answer.update(body)
             self.bytes_out = len(body)
             self._succeeded()
@@ -555,10 +702,20 @@ class Passage:
         self.fail(of(code))
 
     def on_failure(self, connection: UpstreamConnection, code: str, *, stale: bool) -> None:
-        if connection is not self._connection or self._state is _State.OVER:
+        if self._state is _OVER:
+            return
+        if self._hedge is not None and connection is self._hedge.connection:
+            self._drop_hedge(code)
+            return
+        if connection is not self._connection:
             return
         self._connection = None
-        if self._state is _State.RELAYING:
+        if self._hedge is not None:
+            if self._endpoint is not None:
+                self._endpoint.failed(code)
+            self._promote_hedge(code)
+            return
+        if self._state is _RELAYING:
             self._cut_off(connection, code)
         elif stale and not self._fresh:
             # The endpoint closed a kept connection just as we used it: not its failure, try on a new one.
@@ -588,13 +745,14 @@ class Passage:
         self._connection = None
         endpoint.failed(code)
         self._note_attempt(code)
-        self.tried.append(endpoint)
+        self.tried += (endpoint,)
         self._free_slot()
         self._answer = None
         self._first_byte = 0.0
         self._fresh = False
-        self._held, self._parts, self._held_size = [], [], 0
-        self._state = _State.WAITING
+        self._held = self._parts = None
+        self._held_size = 0
+        self._state = _WAITING
         route = self._route
         if (
             len(self._attempts) < gateway.settings.max_attempts
@@ -619,7 +777,7 @@ class Passage:
 
     def pause(self) -> None:
         """The client does not keep up: stop reading from the endpoint."""
-        if self._connection is not None and self._state is _State.RELAYING:
+        if self._connection is not None and self._state is _RELAYING:
             self._connection.pause_reading()
 
     def resume(self) -> None:
@@ -628,7 +786,7 @@ class Passage:
 
     def client_gone(self, *, status: int = 499) -> None:
         """The client left: the endpoint must stop working on it at once."""
-        if self._state is _State.OVER:
+        if self._state is _OVER:
             return
         if self._endpoint is not None and self._slotted:
             self._note_attempt("client.gone")
@@ -645,31 +803,24 @@ class Passage:
         self._answer_refusal("failed" if self._attempts else "refused", refusal)
 
     def _answer_refusal(self, outcome: Outcome, refusal: Refusal) -> None:
-        if self._state is _State.OVER:
+        if self._state is _OVER:
             return
         body = body_of(refusal, self.id)
         self.bytes_out = len(body)
-        guarded = self.data_class is not None and self.data_class.guarded
-        if not self._finish(outcome, refusal.status, code=refusal.code, rules=refusal.rules) and guarded:
-            return
+        self._finish(outcome, refusal.status, code=refusal.code, rules=refusal.rules)
         retry = b""
         if refusal.retry_after_s is not None:
             retry = b"retry-after: %d\r\n" % max(1, int(refusal.retry_after_s + 0.999))
         extra = b"www-authenticate: Bearer\r\n" if refusal.status == 401 else b""
         if refusal.status == 405:
             extra = b"allow: GET\r\n" if self._path == b"/v1/models" else b"allow: POST\r\n"
-        head = (
-            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b%b%bx-sekisho-decision: %b\r\n%b\r\n"
-            % (
-                refusal.status,
-                _REASONS.get(refusal.status, b"Error"),
-                len(body),
-                self.gateway.date,
-                retry,
-                extra,
-                self.id.encode(),
-                b"" if self._keep_alive else b"connection: close\r\n",
-            )
+        head = own_head(
+            refusal.status,
+            len(body),
+            date=self.gateway.date,
+            extra=retry + extra,
+            decision=self.id,
+            keep_alive=self._keep_alive,
         )
         self.client.send(head + body)
         self._end()
@@ -678,117 +829,150 @@ class Passage:
         """The connection can't be used after this answer."""
         self._keep_alive = False
 
-    def _own_head(self, status: int, length: int, extra: bytes) -> bytes:
-        """The head of an answer that the checkpoint gives itself."""
-        return (
-            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-            b"%b%bx-sekisho-decision: %b\r\n%b\r\n"
-        ) % (
-            status,
-            _REASONS.get(status, b"Error"),
-            length,
-            self.gateway.date,
-            extra,
-            self.id.encode(),
-            b"" if self._keep_alive else b"connection: close\r\n",
-        )
-
     def _answer_head(self, head: ResponseHead, framing: bytes) -> bytes:
         """The head of the client's answer: ours, with what may pass of the endpoint's."""
         passed = b"".join([b"%b: %b\r\n" % item for item in head.headers.items() if item[0] in _PASSED_HEADERS])
-        return b"HTTP/1.1 %d %b\r\n%b%b%b%bx-sekisho-class: %b\r\nx-sekisho-decision: %b\r\n%b\r\n" % (
+        lane = self._lane
+        assert lane is not None
+        return b"HTTP/1.1 %d %b\r\n%b%b%b%b%b\r\n%b\r\n" % (
             head.status,
-            _REASONS.get(head.status, b"OK"),
+            REASONS.get(head.status, b"OK"),
             passed,
             framing,
             self.gateway.date,
-            self._endpoint.answer_head if self._endpoint is not None else b"",
-            self.data_class.label.encode() if self.data_class is not None else b"",
+            lane.answer_head,
             self.id.encode(),
             b"" if self._keep_alive else b"connection: close\r\n",
         )
 
     def _succeeded(self) -> None:
+        """The attempt under way has brought an answer."""
         endpoint = self._endpoint
-        if endpoint is not None:
-            endpoint.succeeded((self._first_byte or self.gateway.now()) - self._sent_at)
-            self._note_attempt("ok")
+        assert endpoint is not None
+        endpoint.succeeded((self._first_byte or time.monotonic()) - self._sent_at)
+        self._ok_after_s = time.monotonic() - self._sent_at
 
     def _note_attempt(self, result: str) -> None:
         endpoint = self._endpoint
-        if endpoint is None or (self._attempts and self._attempts[-1].result == "ok"):
-            return
-        elapsed = self.gateway.now() - self._sent_at
-        self._attempts.append(Attempt(endpoint=endpoint.id, result=result, duration_us=int(elapsed * 1e6)))
+        if endpoint is not None:
+            elapsed_us = int((time.monotonic() - self._sent_at) * 1e6)
+            self._attempts += (Attempt(endpoint=endpoint.id, result=result, duration_us=elapsed_us),)
 
     def _free_slot(self) -> None:
-        endpoint = self._endpoint
-        if self._slotted and endpoint is not None:
+        if self._slotted and self._endpoint is not None:
             self._slotted = False
-            endpoint.in_flight -= 1
-            endpoint.slots.release()
-            if endpoint.hungry:
-                self.gateway.slot_free(endpoint)
+            self._give_back(self._endpoint)
+
+    def _give_back(self, endpoint: Endpoint) -> None:
+        endpoint.in_flight -= 1
+        endpoint.slots.release()
+        if endpoint.hungry:
+            self.gateway.slot_free(endpoint)
 
     def _end(self) -> None:
         self.client.finished(keep_alive=self._keep_alive)
 
-    def _finish(self, outcome: Outcome, status: int, *, code: str = "", rules: tuple[str, ...] = ()) -> bool:
-        """Write the decision and give everything back. False: a guarded answer could not be recorded and must not
-        be completed."""
-        self._state = _State.OVER
-        gateway = self.gateway
-        if self.waiting:
-            gateway.queue.leave(self)
-        connection, self._connection = self._connection, None
-        if connection is not None and connection.exchange is self:
-            connection.cancel()
-        recorded = self._record(outcome, status, code, rules)
-        for scope in self._limits:
-            if scope.slots is not None:
-                scope.slots.release()
-            if scope.tokens is not None:
-                scope.tokens.settle(self._estimate - self._tokens.tokens_in - self._tokens.tokens_out)
-        self._limits = ()
+    def _complete(self, status: int) -> bool:
+        """Write the decision of an answered passage, just before its last byte leaves, and give everything back.
+
+        False: a guarded answer could not be recorded; the client does not get the rest of it.
+        """
+        lane, gateway, tokens = self._lane, self.gateway, self._tokens
+        if self._attempts or lane is None or tokens is None or gateway.on_decision is not None:
+            return self._finish("completed", status)
+        self._state = _OVER
+        self._connection = None
+        meter = self._meter
+        if not tokens.exact and meter is not None:
+            tokens.tokens_out = meter.events
+        started, first_byte = self._started, self._first_byte
+        duration = time.monotonic() - started
+        record = lane.completed(
+            id=self.id,
+            at_ms=self.at_ms,
+            status=status,
+            attempt_us=int(self._ok_after_s * 1e6),
+            stream=meter is not None,
+            tokens=(tokens.tokens_in, tokens.tokens_out, tokens.cached),
+            partial=not tokens.exact,
+            first_byte_us=int((first_byte - started) * 1e6) if first_byte else 0,
+            queue_us=int(self._queue_s * 1e6),
+            duration_us=int(duration * 1e6),
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            request_commitment=self._hashed,
+            response_commitment=self._commit_answer.hexdigest() if self.bytes_out else "",
+        )
+        recorded = gateway.journal.decide(self.id, record, guarded=self.guarded)
+        metrics = lane.metrics
+        metrics.completed[0] += 1
+        metrics.duration.observe(duration)
+        if first_byte:
+            metrics.first_byte.observe(first_byte - started)
+        if self._queue_s:
+            gateway.metrics.queued.observe(self._queue_s)
+        counts = metrics.tokens
+        counts[0] += tokens.tokens_in
+        counts[1] += tokens.tokens_out
+        counts[2] += tokens.cached
+        self._settle(tokens)
         self._free_slot()
-        self._body = b""
-        guarded = self.data_class is not None and self.data_class.guarded
         if not recorded:
             gateway.metrics.unrecorded += 1
-            if guarded and outcome == "completed":
+            if self.guarded:
                 self.client.cut()
                 return False
         return True
 
-    def _write_dispatch(self, endpoint: Endpoint) -> bool:
-        tenant, table, data_class = self.tenant, self.table, self.data_class
-        assert tenant is not None and table is not None and data_class is not None
-        record = Dispatch(
-            id=self.id,
-            at_ms=self.at_ms,
-            tenant=tenant.entry.id,
-            key=self.key_id,
-            data_class=data_class.label,
-            model=self._model,
-            path=self._path.decode("latin-1"),
-            endpoint=endpoint.id,
-            site=endpoint.site,
-            operator=endpoint.operator,
-            country=endpoint.country,
-            table=table.version,
-            policy=table.policy,
-        )
-        self.dispatched = True
-        return self.gateway.journal.dispatch(self.id, encode_record(record), guarded=data_class.guarded)
+    def _settle(self, tokens: Tokens | None) -> None:
+        """Give the tenant's slots back, and what was reserved but not used (or charge what was used beyond it)."""
+        limits = self._limits
+        if limits:
+            self._limits = ()
+            difference = self._estimate - (tokens.tokens_in + tokens.tokens_out if tokens is not None else 0)
+            for scope in limits:
+                if scope.slots is not None:
+                    scope.slots.release()
+                if scope.tokens is not None:
+                    scope.tokens.settle(difference)
+
+    def _finish(self, outcome: Outcome, status: int, *, code: str = "", rules: tuple[str, ...] = ()) -> bool:
+        """The same for every other end."""
+        self._state = _OVER
+        gateway = self.gateway
+        if self.waiting:
+            gateway.queue.leave(self)
+        if self._hedge is not None:
+            self._drop_hedge("hedge.lost")
+        if self._ok_after_s and outcome == "completed":
+            self._attempts += (
+                Attempt(
+                    endpoint=self._endpoint.id if self._endpoint else "",
+                    result="ok",
+                    duration_us=int(self._ok_after_s * 1e6),
+                ),
+            )
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.exchange is self:
+            connection.cancel()
+        recorded = self._record(outcome, status, code, rules)
+        self._settle(self._tokens)
+        self._free_slot()
+        self._body = b""
+        if not recorded:
+            gateway.metrics.unrecorded += 1
+            if self.guarded and outcome == "completed":
+                self.client.cut()
+                return False
+        return True
 
     def _record(self, outcome: Outcome, status: int, code: str, rules: tuple[str, ...]) -> bool:
         gateway, tenant, table, route = self.gateway, self.tenant, self.table, self._route
         endpoint = self._endpoint if self.dispatched else None
-        tokens, data_class = self._tokens, self.data_class
-        partial = bool(endpoint) and not tokens.exact and outcome not in ("refused", "failed")
+        tokens = self._tokens or Tokens()
+        partial = endpoint is not None and not tokens.exact and outcome not in ("refused", "failed")
         if partial and self._meter is not None:
             tokens.tokens_out = self._meter.events
-        now = gateway.now()
         decision = Decision(
             id=self.id,
             at_ms=self.at_ms,
@@ -799,16 +983,16 @@ class Passage:
             tenant=tenant.entry.id if tenant else "",
             key=self.key_id,
             floor=tenant.floor.label if tenant else "",
-            data_class=data_class.label if data_class is not None else "",
-            model=self._seen_model,
-            served_model=self._model if endpoint and self._model != self._seen_model else "",
+            data_class=self.data_class.label if self.data_class is not None else "",
+            model=self._asked,
+            served_model=self._model if endpoint and self._model != self._asked else "",
             code=code,
             rules=rules or (route.rules if route else ()),
             endpoint=endpoint.id if endpoint else "",
             site=endpoint.site if endpoint else "",
             operator=endpoint.operator if endpoint else "",
             country=endpoint.country if endpoint else "",
-            attempts=tuple(self._attempts),
+            attempts=self._attempts,
             table=table.version if table else 0,
             policy=table.policy if table else "",
             valid_until_ms=route.valid_until_ms if route else 0,
@@ -818,8 +1002,8 @@ class Passage:
             tokens_cached=tokens.cached,
             partial=partial,
             first_byte_us=int((self._first_byte - self._started) * 1e6) if self._first_byte else 0,
-            queue_us=int(self.queue_s * 1e6),
-            duration_us=int((now - self._started) * 1e6),
+            queue_us=int(self._queue_s * 1e6),
+            duration_us=int((time.monotonic() - self._started) * 1e6),
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
             request_commitment=self._hashed,
@@ -828,22 +1012,15 @@ class Passage:
         gateway.metrics.observe(decision)
         if gateway.on_decision is not None:
             gateway.on_decision(decision)
-        guarded = data_class is not None and data_class.guarded and outcome != "refused"
-        return gateway.journal.decide(self.id, encode_record(decision), guarded=guarded)
+        return gateway.journal.decide(self.id, encode_record(decision), guarded=self.guarded and outcome != "refused")
 
     def _list_models(self, tenant: Tenant, table: LiveTable, data_class: DataClass) -> None:
         """Only what the caller may use, at this class, now."""
         body = self.gateway.models_body(tenant, table, data_class)
         self.bytes_out = len(body)
         if self._finish("completed", 200):
-            head = (
-                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%bx-sekisho-decision: %b\r\n%b\r\n"
-                % (
-                    len(body),
-                    self.gateway.date,
-                    self.id.encode(),
-                    b"" if self._keep_alive else b"connection: close\r\n",
-                )
+            head = own_head(
+                200, len(body), date=self.gateway.date, extra=b"", decision=self.id, keep_alive=self._keep_alive
             )
             self.client.send(head + body)
             self._end()
@@ -862,6 +1039,10 @@ def _is_json(kind: bytes) -> bool:
     """`application/json`, in any case, with no parameter but charset=utf-8."""
     essence, _, parameter = kind.lower().partition(b";")
     return essence.strip() == b"application/json" and parameter.strip().replace(b'"', b"") in (b"", b"charset=utf-8")
+
+
+def _is_stream(head: ResponseHead) -> bool:
+    return head.headers.get(b"content-type", b"")[:17] == b"text/event-stream"
 
 
 def _sentence(text: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -15,13 +16,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sekisho.federation.model import SecretRef, UpstreamTls
-from sekisho.gateway.http1 import Dechunker, Malformed, ResponseHead, parse_response
+from sekisho.gateway.http1 import Dechunker, Malformed, ResponseHead, parse_response, without_length
 from sekisho.gateway.limits import Slots
 from sekisho.gateway.settings import GatewaySettings
 from sekisho.kernel.errors import SekishoError
 from sekisho.residency.table import EndpointEntry
 
 _MAX_HEAD = 64 << 10
+_HEADS = 64
 _NEVER = float("inf")
 
 
@@ -169,7 +171,7 @@ class UpstreamConnection(asyncio.Protocol):
                             raise Malformed("the endpoint's answer has too large a head")
                         self._buffer = data
                         return
-                    head = parse_response(data[: end + 2])
+                    head = endpoint.read_head(data[: end + 2])
                     data = data[end + 4 :]
                     if head.status >= 200:
                         break
@@ -263,7 +265,7 @@ class Endpoint:
     """An endpoint's live state in this worker: connections, slots, measurements and health."""
 
     __slots__ = (
-        "_credential", "_eject_for_s", "_idle", "_probe", "_ssl", "answer_head", "connections", "country",
+        "_credential", "_eject_for_s", "_heads", "_idle", "_probe", "_ssl", "answer_head", "connections", "country",
         "ejected", "entry", "ewma_s", "failures", "hungry", "id", "in_flight", "loop", "now", "on_usable", "operator",
         "requests", "settings", "site", "slots", "strikes", "target", "unusable", "usable_from", "write",
     )  # fmt: skip
@@ -283,7 +285,7 @@ class Endpoint:
         self.settings = settings
         self.slots = slots
         self.loop = loop
-        self.now = loop.time
+        self.now = time.monotonic
         self.on_usable = on_usable
         self.write = write
         self.target = Target.of(entry)
@@ -296,6 +298,7 @@ class Endpoint:
         self.usable_from = 0.0
         self.connections: set[UpstreamConnection] = set()
         self.hungry: dict[Any, None] = {}  # routes whose queue waits for a slot here
+        self._heads: dict[bytes, ResponseHead] = {}
         self._idle: list[tuple[float, UpstreamConnection]] = []
         self._eject_for_s = settings.eject_base_s
         self._probe: asyncio.Task[None] | None = None
@@ -313,6 +316,21 @@ class Endpoint:
             f"x-sekisho-site: {entry.site}\r\nx-sekisho-operator: {entry.operator}\r\n"
             f"x-sekisho-country: {entry.country}\r\n"
         ).encode("ascii")
+
+    def read_head(self, raw: bytes) -> ResponseHead:
+        """Read the head of an answer; one that differs from an earlier one in its length alone is looked up."""
+        short = without_length(raw)
+        if short is None:
+            return parse_response(raw)
+        known = self._heads.get(short[0])
+        if known is not None:
+            return ResponseHead(known.status, known.headers, short[1], known.keep_alive)
+        head = parse_response(raw)
+        if head.length == short[1]:
+            if len(self._heads) >= _HEADS:
+                self._heads.clear()
+            self._heads[short[0]] = head
+        return head
 
     def update(self, entry: EndpointEntry) -> None:
         """Take over what may change without new connections."""

@@ -16,7 +16,7 @@ class DataClass(enum.IntEnum):
     @property
     def label(self) -> str:
         """The name on the wire, in configuration and in the interface: `confidential`."""
-        return self.name.lower()
+        return LABELS[self]
 
     @property
     def guarded(self) -> bool:
@@ -29,5 +29,5 @@ class DataClass(enum.IntEnum):
         return _BY_LABEL.get(text)
 
 
-_BY_LABEL = {member.label: member for member in DataClass}
-LABELS: tuple[str, ...] = tuple(_BY_LABEL)
+LABELS: tuple[str, ...] = tuple(member.name.lower() for member in DataClass)
+_BY_LABEL = dict(zip(LABELS, DataClass, strict=True))

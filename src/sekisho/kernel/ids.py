@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 
@@ -13,20 +14,18 @@ MODEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:/@+-]{0,126}[A-Za-z0-9])?")
 DECISION = re.compile(r"[0-9a-f]{32}")
 
 
-def decision_ids(boot: bytes, now: Callable[[], float]) -> Callable[[], str]:
+def decision_ids(boot: bytes) -> Callable[[int], str]:
     """A source of decision ids: 32 hex digits, sorted by time to the millisecond.
 
-    48 bits of Unix milliseconds, 40 bits that name this process run (`boot`, five random bytes), and a counter
-    of 40 bits: unique without coordination, and a restarted process never repeats one.
+    The argument is the time in Unix milliseconds (48 bits of the id); 40 bits name this process run (`boot`, five
+    random bytes) and a counter has 40 bits: unique without coordination, and a restarted process never repeats one.
     """
     if len(boot) != 5:
         raise ValueError("boot must be 5 bytes")
     prefix = boot.hex()
-    count = 0
+    count = itertools.count(1).__next__
 
-    def next_id() -> str:
-        nonlocal count
-        count += 1
-        return "%012x%s%010x" % (int(now() * 1000), prefix, count)  # noqa: UP031 - measured: half of an f-string's time
+    def next_id(at_ms: int) -> str:
+        return f"{at_ms:012x}{prefix}{count():010x}"
 
     return next_id
