@@ -158,7 +158,8 @@ def read_body(body: bytes, *, prefix_bytes: int) -> Reading:
         stream = text == b"true"
     wants_usage = False
     if (raw := get("stream_options")) is not None and (text := bytes(raw)) != b"null":
-        wants_usage = read_top(text).get("include_usage") == b"true"
+        asked = read_top(text).get("include_usage")
+        wants_usage = asked is not None and bytes(asked) == b"true"
     max_tokens: int | None = None
     for name in _LIMITS:
         if (raw := get(name)) is not None and (text := bytes(raw)).isdigit():
