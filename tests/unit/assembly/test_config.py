@@ -118,6 +118,8 @@ WRONG: list[tuple[str, str, int, str, str]] = [
     ('id = "sakura"\n', 'id = "Sakura!"\n', 2, '`id` is "Sakura!", not an id', "id = "),
     ('id = "sakura"\n', 'id = ""\n', 2, '`id` is "", not an id', "id = "),
     ('id = "sakura"\n', 'id = "sak\\nura"\n', 2, "`id` is", "id = "),
+    ('id = "sakura"\n', 'id = "sakura\\n"\n', 2, "`id` has characters that can't be printed", "remove"),
+    ('id = "sakura"\n', 'id = "sakura"\nname = "a\\u001b[31m"\n', 3, "`name` has characters that can't be printed", "remove"),
     ('law = "JP"', 'law = "Japan"', 4, '`law` is "Japan", not a country code', 'law = "JP"'),
     ('law = "JP"', 'law = "UK"', 4, "`law` is UK, which is no country", "GB"),
     ('law = "JP"', "law = 81", 4, "`law` is 81, not a country code", 'law = "JP"'),
