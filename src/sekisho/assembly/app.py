@@ -8,17 +8,22 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from litestar import Litestar, Request, Response, get
-from litestar.datastructures import State
+from litestar.datastructures import MutableScopeHeaders, State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import Message, Scope
 
 from sekisho.assembly.plane import ControlPlane
 from sekisho.console.api import TableMissing, api_router
+from sekisho.console.http import Elsewhere, SignedOut
 from sekisho.console.metrics import CONTENT_TYPE, exposition
+from sekisho.console.render import SECURITY_HEADERS
 from sekisho.console.services import Control
-from sekisho.console.session import Sessions
+from sekisho.console.session import Attempts, Sessions
+from sekisho.console.sign_in import WrongForm
+from sekisho.console.site import answer_to, for_people, routes
 from sekisho.federation.service import Conflict, UnknownName
 from sekisho.kernel.errors import SekishoError
 from sekisho.residency.compile import CompileRefused
@@ -35,6 +40,8 @@ STATUSES: dict[type[SekishoError], int] = {
     CompileRefused: 503,
 }
 VERSION = importlib.metadata.version("sekisho")
+# Stands in where a page's fault is a redirect and no document is read.
+EXPECTED = problem(403, code="auth.forbidden", detail="")
 # Enough for a form or a key's JSON; the gateways' traffic never comes here.
 MAX_BODY_BYTES = 64 << 10
 
@@ -89,8 +96,23 @@ def build_app(plane: ControlPlane) -> Litestar:
         return Response(exposition(plane, await plane.workers(), version=VERSION), media_type=CONTENT_TYPE)
 
     def on_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+        people = for_people(request.url.path)
+        if people and isinstance(error, Elsewhere | SignedOut | WrongForm):
+            return answer_to(request, error, plane, sessions, EXPECTED)
         document, headers = problem_of(error, STATUSES)
+        if people:
+            return answer_to(request, error, plane, sessions, document)
         return problem_response(request, document, headers)
+
+    async def secure(message: Message, scope: Scope) -> None:
+        """Every answer carries the security headers, faults included; versioned files may be kept for ever."""
+        if message["type"] != "http.response.start":
+            return
+        headers = MutableScopeHeaders.from_message(message)
+        for name, value in SECURITY_HEADERS.items():
+            headers.setdefault(name, value)
+        if scope["path"].startswith("/static/") and message["status"] == 200:
+            headers["Cache-Control"] = "public, max-age=31536000, immutable"
 
     async def publisher() -> TablePublisher:
         return plane.publisher
@@ -98,18 +120,30 @@ def build_app(plane: ControlPlane) -> Litestar:
     async def gateway_token() -> GatewayToken:
         return GatewayToken(plane.gateway_token)
 
+    sessions = Sessions(plane.admin_token)
+    attempts = Attempts()
+
     async def control() -> Control:
         return plane
 
+    async def the_sessions() -> Sessions:
+        return sessions
+
+    async def the_attempts() -> Attempts:
+        return attempts
+
     return Litestar(
-        route_handlers=[healthz, readyz, metrics, route_table, api_router()],
+        route_handlers=[healthz, readyz, metrics, route_table, api_router(), *routes()],
         dependencies={
             "publisher": Provide(publisher),
             "gateway_token": Provide(gateway_token),
             "control": Provide(control),
+            "sessions": Provide(the_sessions),
+            "attempts": Provide(the_attempts),
         },
-        state=State({"control": plane, "sessions": Sessions(plane.admin_token)}),
+        state=State({"control": plane, "sessions": sessions}),
         exception_handlers={Exception: on_error},
+        before_send=[secure],
         lifespan=[lifespan],
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=openapi(),

@@ -127,7 +127,7 @@ def admin_only(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRou
     session = sessions.open(connection.cookies.get(COOKIE, ""), now=control.clock.now())
     if session is None:
         raise NotAuthorizedException("the admin token is missing or wrong")
-    unsafe = connection.scope["method"] not in ("GET", "HEAD")
+    unsafe = connection.scope.get("method") not in ("GET", "HEAD")
     if unsafe and not sessions.form_fits(session, connection.headers.get("X-CSRF-Token", "")):
         raise PermissionDeniedException("a change from a browser needs the header X-CSRF-Token")
 
@@ -209,8 +209,7 @@ def explanation(control: Control, *, tenant: str, data_class: str, model: str) -
         tenant=tenant,
         data_class=DataClass.parse(data_class) or DataClass.PUBLIC,
         model=model,
-        # The table's own time: an explanation must say what the gateways do, not what a new table would.
-        now=state.table.issued_at,
+        now=control.clock.now(),
         evidence_validity_s=state.evidence_validity_s,
         suspended=state.suspended,
     )

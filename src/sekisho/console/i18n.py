@@ -6,7 +6,7 @@ import gettext
 import io
 from functools import cache
 from importlib import resources
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
@@ -52,7 +52,7 @@ def compile_catalog(source: bytes) -> bytes:
 
 
 def parse_language(text: str) -> Language | None:
-    return cast(Language, text) if text in LANGUAGES else None
+    return text if text in LANGUAGES else None
 
 
 def negotiate(cookie: str, accept_language: str) -> Language:

@@ -1,0 +1,207 @@
+"""What needs somebody: ranked, each with who it waits for and what they can do. Pure: facts in, list out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from sekisho.console.facts import Facts
+from sekisho.console.i18n import Translator
+from sekisho.console.render import with_query
+from sekisho.kernel.classes import DataClass
+from sekisho.residency.table import Closed
+
+# A worker takes a new table within a second; this much later something is wrong.
+TABLE_LAG_S = 10.0
+SOON_S = 14 * 86_400.0
+Severity = Literal["stop", "act", "watch"]
+_RANK: dict[Severity, int] = {"stop": 0, "act": 1, "watch": 2}
+
+
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """`stop`: work is refused now. `act`: it will be, or a guarantee has grown thin. `watch`: know it."""
+
+    severity: Severity
+    title: str
+    why: str
+    owner: str
+    action: str
+    href: str = ""
+
+
+def needs(facts: Facts, t: Translator) -> tuple[Need, ...]:
+    found = [*_control(facts, t), *_workers(facts, t), *_routes(facts, t), *_endpoints(facts, t), *_dates(facts, t)]
+    found += _refusals(facts, t)
+    return tuple(sorted(found, key=lambda need: _RANK[need.severity]))
+
+
+def _control(facts: Facts, t: Translator) -> Iterator[Need]:
+    for fault in facts.faults:
+        yield Need(
+            severity="act",
+            title=t("The control plane reports a fault: %(code)s", code=fault.code),
+            why=fault.fact,
+            owner=t("Administrator of this machine"),
+            action=fault.hint,
+        )
+    if facts.state is None:
+        yield Need(
+            severity="stop",
+            title=t("There is no route table"),
+            why=t("Gateways go on with their last good one; a gateway without one refuses everything."),
+            owner=t("Administrator of this machine"),
+            action=t("Look at logs/control.log"),
+        )
+
+
+def _workers(facts: Facts, t: Translator) -> Iterator[Need]:
+    owner = t("Administrator of this machine")
+    if not any(report.snapshot for report in facts.reports):
+        yield Need(
+            severity="stop",
+            title=t("No gateway answers"),
+            why=t("No worker of this home directory answers on its socket, so nobody is served here."),
+            owner=owner,
+            action=t("Run `sekisho status`"),
+        )
+        return
+    for report in facts.reports:
+        snapshot = report.snapshot
+        if snapshot is None:
+            yield Need(
+                severity="act",
+                title=t("Worker %(n)s does not answer", n=report.index),
+                why=report.fault,
+                owner=owner,
+                action=t("Look at logs/worker-%(n)s.log", n=report.index),
+            )
+            continue
+        if not snapshot.journal_ok:
+            yield Need(
+                severity="stop",
+                title=t("Worker %(n)s can't write its journal", n=report.index),
+                why=t("Confidential and restricted work is refused there: %(error)s", error=snapshot.journal_error),
+                owner=owner,
+                action=t("Free space on the disk of the home directory"),
+            )
+        state = facts.state
+        if state and snapshot.table_version < state.table.version and facts.now - state.table.issued_at > TABLE_LAG_S:
+            yield Need(
+                severity="act",
+                title=t("Worker %(n)s obeys an old route table", n=report.index),
+                why=t(
+                    "It has version %(old)s, the current one is %(new)s: changes do not reach it.",
+                    old=snapshot.table_version,
+                    new=state.table.version,
+                ),
+                owner=owner,
+                action=t("Look at logs/worker-%(n)s.log", n=report.index),
+            )
+
+
+def _routes(facts: Facts, t: Translator) -> Iterator[Need]:
+    """Classes for which nobody may serve a model, once for each, worst when it is some tenant's floor."""
+    state = facts.state
+    if state is None:
+        return
+    closed: dict[tuple[str, str], tuple[Closed, list[str], bool]] = {}
+    for tenant in state.table.tenants:
+        for data_class, routes in state.table.profiles[tenant.profile].routes.items():
+            for model, index in routes.items():
+                route = state.table.routes[index]
+                if isinstance(route, Closed):
+                    _, tenants, floor = closed.get((data_class, model), (route, [], False))
+                    at_floor = floor or data_class == tenant.floor
+                    closed[data_class, model] = (route, [*tenants, tenant.id], at_floor)
+    operators = {live.site.id: live.operator.name for live in facts.sites}
+    for (data_class, model), (route, tenants, at_floor) in closed.items():
+        reason = route.reasons[0] if route.reasons else None
+        said = (reason.ja if t.language == "ja" else reason.en) if reason else ""
+        owners = dict.fromkeys(operators.get(each.site, each.site) for each in route.reasons)
+        yield Need(
+            severity="stop" if at_floor else "act",
+            title=t("Nobody may serve %(data_class)s work with %(model)s", data_class=data_class, model=model),
+            why=t("Refused for %(tenants)s. %(reason)s", tenants=", ".join(tenants), reason=said),
+            owner=", ".join(owners),
+            action=t("See why"),
+            href=with_query("/gateway/why", {"tenant": tenants[0], "class": data_class, "model": model}),
+        )
+
+
+def _endpoints(facts: Facts, t: Translator) -> Iterator[Need]:
+    for site in facts.sites:
+        for live in site.endpoints:
+            href = f"/endpoints/{live.endpoint.id}"
+            if live.state == "suspended":
+                yield Need(
+                    severity="watch",
+                    title=t("%(endpoint)s is suspended", endpoint=live.endpoint.id),
+                    why=t("It is in no route until somebody resumes it."),
+                    owner=t("You"),
+                    action=t("Resume it"),
+                    href=href,
+                )
+            elif live.state == "resting":
+                yield Need(
+                    severity="act",
+                    title=t("%(endpoint)s keeps failing", endpoint=live.endpoint.id),
+                    why=t(
+                        "Gateways rest it after failures in a row: %(failures)s of %(requests)s requests failed.",
+                        failures=f"{live.failures:,}",
+                        requests=f"{live.requests:,}",
+                    ),
+                    owner=site.operator.name,
+                    action=t("Look at the endpoint"),
+                    href=href,
+                )
+
+
+def _dates(facts: Facts, t: Translator) -> Iterator[Need]:
+    for site in facts.sites:
+        until = site.site.valid_until
+        if until is not None and until - facts.now < SOON_S:
+            over = until <= facts.now
+            yield Need(
+                severity="act",
+                title=t("The declaration about %(site)s has run out", site=site.site.name)
+                if over
+                else t("The declaration about %(site)s runs out soon", site=site.site.name),
+                why=t("Confidential and restricted routes to it close by themselves at that moment."),
+                owner=site.operator.name,
+                action=t("Give a new declaration and its date in the configuration"),
+                href=f"/sites/{site.site.id}",
+            )
+    for key in facts.keys:
+        if key.live(facts.now) and key.expires_at is not None and key.expires_at - facts.now < SOON_S:
+            yield Need(
+                severity="watch",
+                title=t("Key %(id)s of %(tenant)s expires soon", id=key.id, tenant=key.tenant),
+                why=t("After that its requests are refused."),
+                owner=key.tenant,
+                action=t("Make a new key"),
+                href="/keys",
+            )
+
+
+def _refusals(facts: Facts, t: Translator) -> Iterator[Need]:
+    """Refusals that a person can do something about; wrong keys and wrong requests are the sender's own."""
+    by_class: dict[str, int] = {}
+    for count in facts.counts:
+        if count.outcome == "refused" and count.code.startswith("residency."):
+            by_class[count.data_class] = by_class.get(count.data_class, 0) + count.passages
+    for data_class, n in sorted(by_class.items(), key=lambda item: -item[1]):
+        yield Need(
+            severity="watch",
+            title=t.many(
+                "%(n)s refusal of %(data_class)s work for residency in 24 hours",
+                "%(n)s refusals of %(data_class)s work for residency in 24 hours",
+                n,
+                data_class=data_class if DataClass.parse(data_class) is not None else "–",
+            ),
+            why=t("The rules kept it from endpoints that may not serve it."),
+            owner=t("You"),
+            action=t("Look at the refusals"),
+            href=with_query("/gateway", {"verdict": "refused", "class": data_class}),
+        )
