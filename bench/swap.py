@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import sys
 import time
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bench import measure as single
 from bench import tables
 from bench.peers.sekisho import ControlAt, Sekisho
-from bench.processes import LOAD_CORE, Failed, Process, free_port, wait_for
+from bench.processes import LOAD_CORE, CpuClock, Failed, MachineClock, Process, free_port, wait_for
 from bench.upstream import JsonUpstream
 from sekisho.residency.table import sign_table
 
@@ -59,6 +60,7 @@ def measure(folder: Path, *, key: str) -> dict[str, Any]:
             waiting = pool.submit(_steady, peer, key, seconds=APART_S * (SWAPS + 1))
             time.sleep(APART_S)
             versions = []
+            clock, peer_clock = MachineClock(), CpuClock(peer.pids())
             for number, data in enumerate(signed, start=2):
                 part = shelf / f"{number}.part"
                 part.write_bytes(data)
@@ -66,6 +68,8 @@ def measure(folder: Path, *, key: str) -> dict[str, Any]:
                 time.sleep(APART_S * 0.9)
                 versions.append(peer.snapshot().table_version)
             swapped = waiting.result()
+            busy, stolen, wall = clock.elapsed()
+            peer_share = peer_clock.elapsed_ns() / 1e9 / wall
         if versions != list(range(2, 2 + SWAPS)):
             raise Failed(f"the worker did not take every table: versions {versions}")
         if swapped["failed"] or calm["failed"]:
@@ -81,6 +85,9 @@ def measure(folder: Path, *, key: str) -> dict[str, Any]:
         "requests": swapped["requests"],
         "swap_max_ms": round(swapped["max_ms"], 2),
         "swap_p999_ms": round(swapped["p999_ms"], 2),
+        "slow": swapped["slow"],
+        "peer_core_share": round(peer_share, 3),
+        "busy_share": round((busy + stolen) / wall / (os.cpu_count() or 1), 3),
         "calm_max_ms": round(calm["max_ms"], 2),
         "calm_p999_ms": round(calm["p999_ms"], 2),
     }

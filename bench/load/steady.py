@@ -14,6 +14,8 @@ import uvloop
 from bench import content
 from bench.load.http_client import Connection, request_bytes
 
+SLOW_MS = 10.0
+
 
 class Load:
     def __init__(self, port: int, key: str) -> None:
@@ -21,7 +23,9 @@ class Load:
         self.request = request_bytes(port, content.prompt(360), key)
         self.idle: list[Connection] = []
         self.times_ms: list[float] = []
+        self.slow: list[tuple[float, float]] = []  # (seconds since the start, ms)
         self.why: list[str] = []
+        self.start = 0.0
 
     async def one(self, due: float) -> None:
         try:
@@ -33,12 +37,15 @@ class Load:
         except OSError as error:
             self.why.append(str(error))
             return
-        self.times_ms.append((time.monotonic() - due) * 1000)
+        took_ms = (time.monotonic() - due) * 1000
+        self.times_ms.append(took_ms)
+        if took_ms > SLOW_MS:
+            self.slow.append((round(due - self.start, 3), round(took_ms, 1)))
 
     async def run(self, rate: float, seconds: float) -> dict[str, Any]:
         for _ in range(8):  # connections are there before the clock starts
             self.idle.append(await Connection.open(self.port, keep_body=False))
-        start = time.monotonic()
+        start = self.start = time.monotonic()
         tasks = []
         for number in range(int(rate * seconds)):
             due = start + number / rate
@@ -55,6 +62,7 @@ class Load:
             "p50_ms": ordered[len(ordered) // 2],
             "p999_ms": ordered[min(len(ordered) - 1, len(ordered) * 999 // 1000)],
             "max_ms": ordered[-1],
+            "slow": self.slow[:50],
         }
 
 
