@@ -1,0 +1,1 @@
+"""Helpers of the tests that start real processes and talk to them in bytes."""
