@@ -17,7 +17,7 @@ from sekisho.residency.matrix import Matrix, RouteChange, decide_all, difference
 from sekisho.residency.model import Allowed, Reason
 from sekisho.residency.why import Explanation
 
-PAGE_ROWS = 50
+PAGE_ROWS = 25
 # name in the URL → seconds back from now
 WINDOWS: dict[str, int] = {"15m": 900, "1h": 3_600, "24h": 86_400, "7d": 604_800}
 VERDICTS = ("allowed", "refused")

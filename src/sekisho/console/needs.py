@@ -10,7 +10,6 @@ import msgspec
 from sekisho.console.facts import Facts
 from sekisho.console.i18n import Translator
 from sekisho.console.render import with_query
-from sekisho.kernel.classes import DataClass
 from sekisho.residency.table import Closed
 
 # A worker takes a new table within a second; this much later something is wrong.
@@ -191,17 +190,17 @@ def _refusals(facts: Facts, t: Translator) -> Iterator[Need]:
     for count in facts.counts:
         if count.outcome == "refused" and count.code.startswith("residency."):
             by_class[count.data_class] = by_class.get(count.data_class, 0) + count.passages
-    for data_class, n in sorted(by_class.items(), key=lambda item: -item[1]):
+    if by_class:
+        listed = ", ".join(f"{data_class or '–'} {n:,}" for data_class, n in sorted(by_class.items()))
         yield Need(
             severity="watch",
             title=t.many(
-                "%(n)s refusal of %(data_class)s work for residency in 24 hours",
-                "%(n)s refusals of %(data_class)s work for residency in 24 hours",
-                n,
-                data_class=data_class if DataClass.parse(data_class) is not None else "–",
+                "%(n)s refusal for residency in 24 hours",
+                "%(n)s refusals for residency in 24 hours",
+                sum(by_class.values()),
             ),
-            why=t("The rules kept it from endpoints that may not serve it."),
+            why=t("The rules kept work from endpoints that may not serve it: %(listed)s.", listed=listed),
             owner=t("You"),
             action=t("Look at the refusals"),
-            href=with_query("/gateway", {"verdict": "refused", "class": data_class}),
+            href=with_query("/gateway", {"verdict": "refused", "window": "24h"}),
         )

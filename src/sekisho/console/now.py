@@ -16,6 +16,8 @@ from sekisho.runtime.changes import Change
 
 TILE = 40
 GAP = 4
+# What fits beside the map; the table below it has all.
+LEGEND = 8
 
 
 class Number(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,23 +31,24 @@ class Number(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tile(msgspec.Struct, frozen=True, kw_only=True):
-    """A prefecture. `state` is empty where no site stands."""
+    """A prefecture. `marks` are the numbers of its sites in the legend; without any it is scenery."""
 
     x: int
     y: int
     label: str
     name: str
-    sites: int
+    marks: str = ""
     state: str = ""
     href: str = ""
     said: str = ""
 
 
-class Outside(msgspec.Struct, frozen=True, kw_only=True):
-    """A site that stands in no prefecture: abroad, or not told."""
+class Legend(msgspec.Struct, frozen=True, kw_only=True):
+    """A site in the map's legend. `place` is its prefecture, or its country when it stands in none."""
 
+    number: int
     name: str
-    country: str
+    place: str
     state: str
     href: str
 
@@ -61,9 +64,11 @@ class NowView(View, frozen=True, kw_only=True):
     level: Literal["stop", "act", "ok"]
     verdict: str
     needs: tuple[Need, ...]
+    notes: tuple[Need, ...]  # good to know: nobody has to do anything
     numbers: tuple[Number, ...]
     tiles: tuple[Tile, ...]
-    outside: tuple[Outside, ...]
+    legend: tuple[Legend, ...]
+    unlisted: int
     width: int
     height: int
     sites: tuple[SiteLive, ...]
@@ -83,10 +88,12 @@ def now_view(facts: Facts, t: Translator, left: tuple[Left, ...]) -> NowView:
     return NowView(
         level=level,
         verdict=verdict,
-        needs=listed,
+        needs=tuple(need for need in listed if need.severity != "watch"),
+        notes=tuple(need for need in listed if need.severity == "watch"),
         numbers=_numbers(facts, t),
         tiles=_tiles(facts, t),
-        outside=_outside(facts),
+        legend=_legend(facts, t)[:LEGEND],
+        unlisted=max(0, len(facts.sites) - LEGEND),
         width=COLUMNS * (TILE + GAP) - GAP,
         height=ROWS * (TILE + GAP) - GAP,
         sites=facts.sites,
@@ -172,28 +179,37 @@ def _tiles(facts: Facts, t: Translator) -> tuple[Tile, ...]:
     tiles = []
     for prefecture in PREFECTURES:
         column, row = GRID[prefecture.code]
-        here = [live for live in facts.sites if live.site.prefecture == prefecture.code]
+        here = [
+            (number, live) for number, live in enumerate(facts.sites, 1) if live.site.prefecture == prefecture.code
+        ]
         name = prefecture.ja if t.language == "ja" else prefecture.en
         short = prefecture.ja if prefecture.code == 1 else prefecture.ja[:-1]
-        names = ", ".join(live.site.name for live in here)
+        names = ", ".join(live.site.name for _, live in here)
+        numbers = [str(number) for number, _ in here]
         tiles.append(
             Tile(
                 x=column * (TILE + GAP),
                 y=row * (TILE + GAP),
-                label=short if t.language == "ja" else (prefecture.en if here else ""),
+                label=short if t.language == "ja" else "",
                 name=name,
-                sites=len(here),
-                state=min((live.state for live in here), key=_ORDER.index) if here else "",
-                href=(f"/sites/{here[0].site.id}" if len(here) == 1 else "#sites") if here else "",
+                marks=" ".join(numbers) if len(numbers) < 4 else f"{numbers[0]} +{len(numbers) - 1}",
+                state=min((live.state for _, live in here), key=_ORDER.index) if here else "",
+                href=(f"/sites/{here[0][1].site.id}" if len(here) == 1 else "#sites") if here else "",
                 said=t("%(prefecture)s: %(sites)s", prefecture=name, sites=names) if here else name,
             )
         )
     return tuple(tiles)
 
 
-def _outside(facts: Facts) -> tuple[Outside, ...]:
+def _legend(facts: Facts, t: Translator) -> tuple[Legend, ...]:
+    prefectures = {each.code: each.ja if t.language == "ja" else each.en for each in PREFECTURES}
     return tuple(
-        Outside(name=live.site.name, country=live.site.country, state=live.state, href=f"/sites/{live.site.id}")
-        for live in facts.sites
-        if live.site.prefecture is None
+        Legend(
+            number=number,
+            name=live.site.name,
+            place=prefectures.get(live.site.prefecture or 0, live.site.country),
+            state=live.state,
+            href=f"/sites/{live.site.id}",
+        )
+        for number, live in enumerate(facts.sites, 1)
     )

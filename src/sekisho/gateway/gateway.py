@@ -56,6 +56,7 @@ class Gateway:
         self.board = board
         self.loop = loop
         self.now = time.monotonic  # the clock of the event loop, but read anew each time
+        self.coarse = self.now()  # as of the last sweep: near enough for deadlines of seconds
         self.next_id = decision_ids(os.urandom(5))
         self.sha256 = hashlib.sha256
         self.no_hash = hashlib.sha256()
@@ -223,7 +224,7 @@ class Gateway:
     def _tick(self) -> None:
         """Every quarter second: deadlines, idle connections, leases, the date."""
         self._sweeper = self.loop.call_later(_SWEEP_S, self._tick)
-        now = self.now()
+        now = self.coarse = self.now()
         self.date = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"
         for client in [c for c in self.clients if c.deadline <= now]:
             client.expire()
@@ -231,8 +232,8 @@ class Gateway:
         if live is None:
             return
         for endpoint in live.endpoints.values():
-            for connection in [c for c in endpoint.connections if c.deadline <= now]:
-                connection.expire()
+            for connection in list(endpoint.connections):
+                connection.sweep(now)
             endpoint.close_idle(now, self.settings.upstream_idle_timeout_s)
         self._swept += 1
         if self._swept % 2 == 0:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from enum import IntEnum
 from typing import TYPE_CHECKING, cast
 
 from sekisho.gateway.http1 import Dechunker, Malformed, RequestHead, parse_request, without_length
@@ -24,13 +23,13 @@ _PROXY_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"  # PROXY protocol 2.2 §2.2
 _PROXY_HEAD = struct.Struct("!12sBBH")
 
 
-class _State(IntEnum):
-    PROXY = 0  # the PROXY protocol's header comes first
-    HEAD = 1
-    BODY = 2
-    BUSY = 3  # a passage is under way; further requests wait their turn
-    LINGER = 4  # answered and closing: read and forget, so that the answer is not lost to a reset (RFC 9112 §9.6)
-    CLOSED = 5
+# States, as plain integers: they are compared several times a request.
+_PROXY = 0  # the PROXY protocol's header comes first
+_HEAD = 1
+_BODY = 2
+_BUSY = 3  # a passage is under way; further requests wait their turn
+_LINGER = 4  # answered and closing: read and forget, so that the answer is not lost to a reset (RFC 9112 §9.6)
+_CLOSED = 5
 
 
 class ClientConnection(asyncio.Protocol):
@@ -47,7 +46,7 @@ class ClientConnection(asyncio.Protocol):
         self.passage: Passage | None = None
         self.peer = ""
         self.deadline = _NEVER
-        self._state = _State.PROXY if gateway.settings.proxy_protocol else _State.HEAD
+        self._state = _PROXY if gateway.settings.proxy_protocol else _HEAD
         self._buffer = b""
         self._body: list[bytes] = []
         self._body_size = 0
@@ -60,38 +59,38 @@ class ClientConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         gateway = self.gateway
         if not gateway.enter(self):
-            self._state = _State.CLOSED
+            self._state = _CLOSED
             self.transport.abort()
             return
         self.transport.set_write_buffer_limits(_HIGH_WATER)
-        self.deadline = gateway.now() + gateway.settings.head_timeout_s
+        self.deadline = gateway.coarse + gateway.settings.head_timeout_s
 
     @property
     def idle(self) -> bool:
         """Between two requests, with nothing of the next one here."""
-        return self._state in (_State.HEAD, _State.PROXY) and not self._buffer
+        return self._state in (_HEAD, _PROXY) and not self._buffer
 
     # -- reading
 
     def data_received(self, data: bytes) -> None:
         state = self._state
-        if state is _State.HEAD:
+        if state is _HEAD:
             if self._buffer:
                 data = self._buffer + data
             self._buffer = data
             self._process()
-        elif state is _State.BODY:
+        elif state is _BODY:
             self._read_body(data)
-        elif state is _State.BUSY:
+        elif state is _BUSY:
             self._buffer += data
             if len(self._buffer) > _PIPELINE_BYTES and not self._paused and self.transport is not None:
                 self._paused = True
                 self.transport.pause_reading()
-        elif state is _State.LINGER:
+        elif state is _LINGER:
             self._left -= len(data)
             if self._left < 0:
                 self.cut()
-        elif state is _State.PROXY:
+        elif state is _PROXY:
             self._buffer += data
             self._read_proxy()
 
@@ -101,7 +100,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._looping = True
         try:
-            while self._state is _State.HEAD and self._buffer:
+            while self._state is _HEAD and self._buffer:
                 if not self._read_head():
                     break
         finally:
@@ -121,8 +120,8 @@ class ClientConnection(asyncio.Protocol):
                 self._refuse_unread(of("http.head_too_large"))
             elif b"\n\n" in data or b"\n\r\n" in data or b"\0" in data:
                 self._refuse_unread(of("http.malformed", en="A bare LF or a NUL byte in the head."))
-            elif self.passage is None and self.deadline > gateway.now() + settings.head_timeout_s:
-                self.deadline = gateway.now() + settings.head_timeout_s  # the first byte starts the clock
+            elif self.passage is None and self.deadline > gateway.coarse + settings.head_timeout_s:
+                self.deadline = gateway.coarse + settings.head_timeout_s  # the first byte starts the clock
             return False
         raw = data[: end + 2]
         short = without_length(raw)
@@ -134,8 +133,8 @@ class ClientConnection(asyncio.Protocol):
                 refusal = passage.recall(known)
                 if refusal is None:
                     self._left = short[1]
-                    self._state = _State.BODY
-                    self.deadline = gateway.now() + settings.body_timeout_s
+                    self._state = _BODY
+                    self.deadline = gateway.coarse + settings.body_timeout_s
                     if len(data) > end + 4:
                         self._read_body(data[end + 4 :])
                     return True
@@ -165,7 +164,7 @@ class ClientConnection(asyncio.Protocol):
                 self._buffer = b""
             else:
                 self._buffer = self._buffer[length:]
-            self._state = _State.BUSY
+            self._state = _BUSY
             self.deadline = _NEVER
             passage.refuse(refusal_)
             return True
@@ -176,8 +175,8 @@ class ClientConnection(asyncio.Protocol):
             gateway.remember(short[0], passage)
         self._dechunker = Dechunker() if length < 0 else None
         self._left = length
-        self._state = _State.BODY
-        self.deadline = gateway.now() + settings.body_timeout_s
+        self._state = _BODY
+        self.deadline = gateway.coarse + settings.body_timeout_s
         data, self._buffer = self._buffer, b""
         if data:
             self._read_body(data)
@@ -221,12 +220,12 @@ class ClientConnection(asyncio.Protocol):
             self._forget_body()
             self._begin(body)
         else:
-            self.deadline = gateway.now() + gateway.settings.body_timeout_s
+            self.deadline = gateway.coarse + gateway.settings.body_timeout_s
 
     def _begin(self, body: bytes) -> None:
         passage = self.passage
         assert passage is not None
-        self._state = _State.BUSY
+        self._state = _BUSY
         self.deadline = _NEVER
         self._dechunker = None
         passage.read_body(body)
@@ -258,7 +257,7 @@ class ClientConnection(asyncio.Protocol):
             elif family == 0x21 and length >= 36:
                 self.peer = socket.inet_ntop(socket.AF_INET6, addresses[:16])
         self._buffer = data[_PROXY_HEAD.size + length :]
-        self._state = _State.HEAD
+        self._state = _HEAD
         if self._buffer:
             self._process()
 
@@ -272,7 +271,7 @@ class ClientConnection(asyncio.Protocol):
                 rules=refusal.rules,
             )  # fmt: skip
         self._buffer = b""
-        self._state = _State.BUSY
+        self._state = _BUSY
         self.deadline = _NEVER
         passage = self.passage = Passage(self.gateway, self)
         passage.close_after()
@@ -285,7 +284,7 @@ class ClientConnection(asyncio.Protocol):
         self._forget_body()
         self._buffer = b""
         self._dechunker = None
-        self._state = _State.BUSY
+        self._state = _BUSY
         self.deadline = _NEVER
         passage.close_after()
         passage.refuse(refusal)
@@ -306,7 +305,7 @@ class ClientConnection(asyncio.Protocol):
         if not keep:
             self._linger()
         else:
-            self.deadline = self.gateway.now() + self.gateway.settings.idle_timeout_s
+            self.deadline = self.gateway.coarse + self.gateway.settings.idle_timeout_s
 
     # -- what a passage does with its client
 
@@ -316,13 +315,13 @@ class ClientConnection(asyncio.Protocol):
 
     def finished(self, *, keep_alive: bool) -> None:
         self.passage = None
-        if self._state is _State.CLOSED:
+        if self._state is _CLOSED:
             return
         if not keep_alive or self.gateway.draining:
             self._linger()
             return
-        self._state = _State.HEAD
-        self.deadline = self.gateway.now() + self.gateway.settings.idle_timeout_s
+        self._state = _HEAD
+        self.deadline = self.gateway.coarse + self.gateway.settings.idle_timeout_s
         if self._paused and self.transport is not None:
             self._paused = False
             self.transport.resume_reading()
@@ -331,7 +330,7 @@ class ClientConnection(asyncio.Protocol):
 
     def cut(self) -> None:
         self.passage = None
-        self._state = _State.CLOSED
+        self._state = _CLOSED
         if self.transport is not None:
             self.gateway.flush()
             # Not abort(): what was sent before must still go out; the missing end shows that it was cut.
@@ -342,10 +341,10 @@ class ClientConnection(asyncio.Protocol):
         transport = self.transport
         if transport is None or transport.is_closing():
             return
-        self._state = _State.LINGER
+        self._state = _LINGER
         self._left = _LINGER_BYTES
         self._buffer = b""
-        self.deadline = self.gateway.now() + _LINGER_S
+        self.deadline = self.gateway.coarse + _LINGER_S
         if self._paused:
             self._paused = False
             transport.resume_reading()
@@ -358,12 +357,12 @@ class ClientConnection(asyncio.Protocol):
     # -- the transport's calls
 
     def pause_writing(self) -> None:
-        self.deadline = self.gateway.now() + self.gateway.settings.write_timeout_s
+        self.deadline = self.gateway.coarse + self.gateway.settings.write_timeout_s
         if self.passage is not None:
             self.passage.pause()
 
     def resume_writing(self) -> None:
-        if self._state is _State.BUSY:
+        if self._state is _BUSY:
             self.deadline = _NEVER
         if self.passage is not None:
             self.passage.resume()
@@ -372,7 +371,7 @@ class ClientConnection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._state = _State.CLOSED
+        self._state = _CLOSED
         self._forget_body()
         self._buffer = b""
         self.gateway.leave(self)
@@ -384,10 +383,10 @@ class ClientConnection(asyncio.Protocol):
         """The deadline has passed: idle connections close, half a request gets 408, a client that does not read or
         that lingers is cut off."""
         self.deadline = _NEVER
-        if self._state is _State.HEAD and self._buffer:
+        if self._state is _HEAD and self._buffer:
             self._refuse_unread(of("http.timeout"))
-        elif self._state is _State.BODY:
+        elif self._state is _BODY:
             self._refuse_body(of("http.timeout"))
         elif self.transport is not None:
-            self._state = _State.CLOSED
+            self._state = _CLOSED
             self.transport.abort()

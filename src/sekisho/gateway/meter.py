@@ -76,26 +76,26 @@ class StreamMeter:
     """Reads a stream of server-sent events as it passes. `strip`: the usage chunk was asked for by us, not by the
     client, so it is taken out."""
 
-    __slots__ = ("_carry", "_strip", "events", "tokens")
+    __slots__ = ("_strip", "carry", "events", "tokens")
 
     def __init__(self, tokens: Tokens, *, strip: bool) -> None:
         self.tokens = tokens
         self.events = 0
         self._strip = strip
-        self._carry = b""
+        self.carry = b""
 
     def feed(self, payload: bytes) -> bytes | None:
         """None: pass the bytes on as they came. Otherwise: what the client may see of it now (maybe nothing)."""
-        if not self._carry:
+        if not self.carry:
             self.events += payload.count(b"data:")
             if b'"usage"' not in payload and payload.endswith(b"\n\n"):
                 return None  # the usual case: whole events, no usage among them
             data = payload
         else:
-            data = self._carry + payload
-            self.events += data.count(b"data:") - self._carry.count(b"data:")
-        held = bool(self._carry) and self._strip
-        self._carry = b""
+            data = self.carry + payload
+            self.events += data.count(b"data:") - self.carry.count(b"data:")
+        held = bool(self.carry) and self._strip
+        self.carry = b""
         end = _last_event_end(data)
         kept: list[bytes] = []
         stripped = False
@@ -105,21 +105,21 @@ class StreamMeter:
                 self.events -= 1
             else:
                 kept.append(event)
-        self._carry = data[end:]
-        if len(self._carry) > _LONGEST_EVENT:  # not an event stream as we know it: stop looking into it
+        self.carry = data[end:]
+        if len(self.carry) > _LONGEST_EVENT:  # not an event stream as we know it: stop looking into it
             self._strip = False
-            kept.append(self._carry)
-            self._carry = b""
+            kept.append(self.carry)
+            self.carry = b""
             return b"".join(kept) if held or stripped else None
         if not self._strip:
             return None
-        if held or stripped or self._carry:
+        if held or stripped or self.carry:
             return b"".join(kept)
         return None
 
     def rest(self) -> bytes:
         """What was held back when the stream ended in the middle of an event."""
-        rest, self._carry = self._carry, b""
+        rest, self.carry = self.carry, b""
         return rest if self._strip else b""
 
     def _read_event(self, event: bytes) -> bool:

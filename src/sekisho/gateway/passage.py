@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # An answer up to this size is gathered before it leaves: until then another endpoint can still take over.
 _HOLD = 64 << 10
+_ABSORB = 32  # chunks
 # Paths of the OpenAI API that are relayed, and whether their streams take `stream_options`.
 INFERENCE: dict[bytes, bool] = {
     b"/v1/chat/completions": True,
@@ -91,57 +92,16 @@ class _Hedge:
 
 
 class Passage:
-    """See the module's docstring. Times are monotonic seconds unless they say otherwise.
+    """See the module's docstring. Times are monotonic seconds unless they say otherwise."""
 
-    What most passages never change stands on the class: setting forty attributes would cost more than routing.
-    """
-
-    table: LiveTable | None = None
-    tenant: Tenant | None = None
-    key_id = ""
-    _expires_at: float | None = None
-    data_class: DataClass | None = None
-    guarded = False
-    dispatched = False
-    waiting = False
-    queue_deadline = 0.0
-    bytes_in = 0
-    bytes_out = 0
-    tried: tuple[Endpoint, ...] = ()
-    _attempts: tuple[Attempt, ...] = ()
-    _path = b""
-    _version = 1
-    _keep_alive = True
-    _trace: bytes | None = None
-    _model = ""
-    _asked = ""
-    _body = b""
-    _inject = False
-    _prefix_hash: int | None = None
-    _route: Route | None = None
-    _limits: tuple[TenantLimits, ...] = ()
-    _estimate = 0
-    _lane: Lane | None = None
-    _endpoint: Endpoint | None = None
-    _slotted = False
-    _connection: UpstreamConnection | None = None
-    _hedge: _Hedge | None = None
-    _fresh = False
-    _sent_at = 0.0
-    _ok_after_s = 0.0
-    _queued_at = 0.0
-    _queue_s = 0.0
-    _answer: ResponseHead | None = None
-    _first_byte = 0.0
-    _held: list[bytes] | None = None
-    _parts: list[bytes] | None = None
-    _held_size = 0
-    _raw_ok = False
-    _aligned = True
-    _close_framed = False
-    _meter: StreamMeter | None = None
-    _hashed = ""
-    _tokens: Tokens | None = None
+    __slots__ = (
+        "_aligned", "_answer", "_asked", "_attempts", "_body", "_close_framed", "_commit_answer", "_connection",
+        "_endpoint", "_estimate", "_expires_at", "_first_byte", "_fresh", "_hashed", "_hedge", "_held",
+        "_held_size", "_inject", "_keep_alive", "_lane", "_limits", "_meter", "_model", "_ok_after_s", "_parts", "_passed",
+        "_path", "_prefix_hash", "_queue_s", "_queued_at", "_raw_ok", "_route", "_sent_at", "_slotted", "_started",
+        "_state", "_tokens", "_trace", "_version", "at_ms", "bytes_in", "bytes_out", "client", "data_class",
+        "dispatched", "gateway", "guarded", "id", "key_id", "queue_deadline", "table", "tenant", "tried", "waiting",
+    )  # fmt: skip
 
     def __init__(self, gateway: Gateway, client: Client) -> None:
         self.gateway = gateway
@@ -150,7 +110,54 @@ class Passage:
         self.id = gateway.next_id(at_ms)
         self._started = time.monotonic()
         self._state = _READING
-        self.table = gateway.live
+        self.table: LiveTable | None = gateway.live
+        self.tenant: Tenant | None = None
+        self.key_id = ""
+        self._expires_at: float | None = None
+        self.data_class: DataClass | None = None
+        self.guarded = False
+        self.dispatched = False
+        self.waiting = False
+        self.queue_deadline = 0.0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.tried: tuple[Endpoint, ...] = ()
+        self._attempts: tuple[Attempt, ...] = ()
+        self._path = b""
+        self._version = 1
+        self._keep_alive = True
+        self._trace: bytes | None = None
+        self._model = ""
+        self._asked = ""
+        self._body = b""
+        self._inject = False
+        self._prefix_hash: int | None = None
+        self._route: Route | None = None
+        self._limits: tuple[TenantLimits, ...] = ()
+        self._estimate = 0
+        self._lane: Lane | None = None
+        self._endpoint: Endpoint | None = None
+        self._slotted = False
+        self._connection: UpstreamConnection | None = None
+        self._hedge: _Hedge | None = None
+        self._fresh = False
+        self._sent_at = 0.0
+        self._ok_after_s = 0.0
+        self._queued_at = 0.0
+        self._queue_s = 0.0
+        self._answer: ResponseHead | None = None
+        self._first_byte = 0.0
+        self._held: list[bytes] | None = None
+        self._parts: list[bytes] | None = None
+        self._held_size = 0
+        self._raw_ok = False
+        self._aligned = True
+        self._close_framed = False
+        self._meter: StreamMeter | None = None
+        self._hashed = ""
+        self._tokens: Tokens | None = None
+        self._commit_answer = gateway.no_hash
+        self._passed: list[bytes] = []
 
     # -- the request
 
@@ -478,13 +485,17 @@ class Passage:
         self._transmit(connection)
 
     def _transmit(self, connection: UpstreamConnection) -> None:
-        gateway, body = self.gateway, self._body
-        lane = self._lane_to(connection.endpoint)
+        gateway, body, lane = self.gateway, self._body, self._lane
+        if lane is None or self._hedge is not None:
+            lane = self._lane_to(connection.endpoint)
         trace = b"traceparent: %b\r\n" % self._trace if self._trace is not None else b""
         head = b"%b%bcontent-length: %d\r\nx-sekisho-decision: %b\r\n\r\n" % (
-            lane.request_head, trace, len(body), self.id.encode(),
-        )  # fmt: skip
-        connection.send(self, head, body, deadline=time.monotonic() + gateway.settings.first_byte_timeout_s)
+            lane.request_head,
+            trace,
+            len(body),
+            self.id.encode(),
+        )
+        connection.send(self, head, body, deadline=gateway.coarse + gateway.settings.first_byte_timeout_s)
 
     def _lane_to(self, endpoint: Endpoint) -> Lane:
         """The prepared records for this passage at `endpoint`."""
@@ -593,6 +604,36 @@ class Passage:
         elif payload and (self._held_size > _HOLD or _is_stream(head)):
             self._start_relay(connection, head, b"".join(self._held), b"".join(self._parts))
 
+    def on_chunk(self, connection: UpstreamConnection, head: ResponseHead, raw: bytes, payload: bytes) -> None:
+        """One whole chunk of a stream: pass it on as it came, and look into it later where that is enough."""
+        if self._raw_ok and self._state is _RELAYING and connection is self._connection:
+            meter = self._meter
+            if (
+                not self._inject
+                or meter is None
+                or (self._aligned and not meter.carry and b'"usage"' not in payload and payload[-2:] == b"\n\n")
+            ):
+                self._passed.append(payload)
+                if len(self._passed) >= _ABSORB:
+                    self._absorb()
+                self.client.send(raw)
+                return
+        self.on_answer(connection, head, raw, [payload], False)
+
+    def _absorb(self) -> None:
+        """Count and commit to the chunks that were passed on."""
+        if self._passed:
+            passed = b"".join(self._passed)
+            self._passed = []
+            self._commit_answer.update(passed)
+            self.bytes_out += len(passed)
+            meter = self._meter
+            if meter is not None:
+                if self._inject:
+                    meter.events += passed.count(b"data:")  # whole events without usage: `on_chunk` has looked
+                else:
+                    meter.feed(passed)
+
     def _whole_answer(self, head: ResponseHead, body: bytes) -> None:
         """The answer is here before anything was sent: one write for all of it."""
         tokens = self._tokens = Tokens()
@@ -648,6 +689,7 @@ class Passage:
         When the usage chunk has to be taken out, the endpoint's framing is kept only for bytes that begin and end
         at a chunk's boundary; all else is framed anew, so that the client always stands at a boundary.
         """
+        self._absorb()
         meter = self._meter
         visible = meter.feed(payload) if meter is not None and payload else None
         whole = True
@@ -849,8 +891,8 @@ class Passage:
         """The attempt under way has brought an answer."""
         endpoint = self._endpoint
         assert endpoint is not None
-        endpoint.succeeded((self._first_byte or time.monotonic()) - self._sent_at)
-        self._ok_after_s = time.monotonic() - self._sent_at
+        self._ok_after_s = after_s = (self._first_byte or time.monotonic()) - self._sent_at
+        endpoint.succeeded(after_s)
 
     def _note_attempt(self, result: str) -> None:
         endpoint = self._endpoint
@@ -888,20 +930,19 @@ class Passage:
         started, first_byte = self._started, self._first_byte
         duration = time.monotonic() - started
         record = lane.completed(
-            id=self.id,
-            at_ms=self.at_ms,
-            status=status,
-            attempt_us=int(self._ok_after_s * 1e6),
-            stream=meter is not None,
-            tokens=(tokens.tokens_in, tokens.tokens_out, tokens.cached),
-            partial=not tokens.exact,
-            first_byte_us=int((first_byte - started) * 1e6) if first_byte else 0,
-            queue_us=int(self._queue_s * 1e6),
-            duration_us=int(duration * 1e6),
-            bytes_in=self.bytes_in,
-            bytes_out=self.bytes_out,
-            request_commitment=self._hashed,
-            response_commitment=self._commit_answer.hexdigest() if self.bytes_out else "",
+            self.id,
+            self.at_ms,
+            status,
+            int(self._ok_after_s * 1e6),
+            "true" if meter is not None else "false",
+            tokens,
+            int((first_byte - started) * 1e6) if first_byte else 0,
+            int(self._queue_s * 1e6),
+            int(duration * 1e6),
+            self.bytes_in,
+            self.bytes_out,
+            self._hashed,
+            self._commit_answer.hexdigest() if self.bytes_out else "",
         )
         recorded = gateway.journal.decide(self.id, record, guarded=self.guarded)
         metrics = lane.metrics
@@ -938,6 +979,7 @@ class Passage:
 
     def _finish(self, outcome: Outcome, status: int, *, code: str = "", rules: tuple[str, ...] = ()) -> bool:
         """The same for every other end."""
+        self._absorb()
         self._state = _OVER
         gateway = self.gateway
         if self.waiting:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from sekisho.gateway.meter import Tokens
 from sekisho.gateway.metrics import Metrics
 from sekisho.ledger.model import Dispatch, encode_record
 
@@ -30,7 +31,7 @@ class Lane:
     """Everything about a passage that is known once its endpoint is chosen."""
 
     __slots__ = (
-        "_decision_attempt", "_decision_end", "_decision_middle", "_decision_start", "_dispatch_end", "answer_head",
+        "_decision_attempt", "_decision_end", "_decision_middle", "_dispatch_end", "answer_head",
         "metrics", "request_head",
     )  # fmt: skip
 
@@ -63,7 +64,6 @@ class Lane:
         start = _DISPATCH_START + b'@","at_ms":0'
         assert sample.startswith(start), "the form of Dispatch has changed"
         self._dispatch_end = sample[len(start) :]
-        self._decision_start = '","at_ms":'
         self._decision_middle = "," + _members(gateway=gateway, outcome="completed") + ',"status":'
         usual = _members(
             path=text, tenant=tenant.entry.id, key=key, floor=tenant.floor.label, data_class=data_class, model=asked,
@@ -86,14 +86,12 @@ class Lane:
 
     def completed(
         self,
-        *,
         id: str,
         at_ms: int,
         status: int,
         attempt_us: int,
-        stream: bool,
-        tokens: tuple[int, int, int],
-        partial: bool,
+        stream: str,
+        tokens: Tokens,
         first_byte_us: int,
         queue_us: int,
         duration_us: int,
@@ -102,12 +100,12 @@ class Lane:
         request_commitment: str,
         response_commitment: str,
     ) -> bytes:
-        """The decision of a passage that its first endpoint answered."""
+        """The decision of a passage that its first endpoint answered. `stream`: `true` or `false`."""
         return (
-            f'{{"kind":"decision","id":"{id}{self._decision_start}{at_ms}{self._decision_middle}{status}'
-            f'{self._decision_attempt}{attempt_us}{self._decision_end}"stream":{"true" if stream else "false"},'
-            f'"tokens_in":{tokens[0]},"tokens_out":{tokens[1]},"tokens_cached":{tokens[2]},'
-            f'"partial":{"true" if partial else "false"},"first_byte_us":{first_byte_us},"queue_us":{queue_us},'
+            f'{{"kind":"decision","id":"{id}","at_ms":{at_ms}{self._decision_middle}{status}'
+            f'{self._decision_attempt}{attempt_us}{self._decision_end}"stream":{stream},'
+            f'"tokens_in":{tokens.tokens_in},"tokens_out":{tokens.tokens_out},"tokens_cached":{tokens.cached},'
+            f'"partial":{"false" if tokens.exact else "true"},"first_byte_us":{first_byte_us},"queue_us":{queue_us},'
             f'"duration_us":{duration_us},"bytes_in":{bytes_in},"bytes_out":{bytes_out},'
             f'"request_commitment":"{request_commitment}","response_commitment":"{response_commitment}"}}'
         ).encode()

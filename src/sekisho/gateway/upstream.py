@@ -25,6 +25,8 @@ from sekisho.residency.table import EndpointEntry
 _MAX_HEAD = 64 << 10
 _HEADS = 64
 _NEVER = float("inf")
+# Size lines of chunks as endpoints write them, without leading zeros: looked up, not parsed.
+_CHUNK_SIZES = {line: size for size in range(1, 4096) for line in (b"%x" % size, b"%X" % size)}
 
 
 class EndpointUnusable(SekishoError):
@@ -40,6 +42,9 @@ class Exchange(Protocol):
         self, connection: UpstreamConnection, head: ResponseHead, raw: bytes, parts: list[bytes], done: bool
     ) -> None:
         """New bytes of the answer. `raw`: as they came, chunk framing included; `parts`: payload."""
+
+    def on_chunk(self, connection: UpstreamConnection, head: ResponseHead, raw: bytes, payload: bytes) -> None:
+        """The same for exactly one whole chunk in the middle of a chunked answer."""
 
     def on_failure(self, connection: UpstreamConnection, code: str, *, stale: bool) -> None:
         """The attempt is over without an answer's end. `stale`: a kept connection that had been closed."""
@@ -111,7 +116,7 @@ class UpstreamConnection(asyncio.Protocol):
     """One HTTP/1.1 connection to an endpoint. Serves one passage at a time."""
 
     __slots__ = (
-        "_buffer", "_dechunker", "_head", "_left", "deadline", "endpoint", "exchange", "paused", "timeout_code",
+        "_buffer", "_dechunker", "_head", "_left", "active", "deadline", "endpoint", "exchange", "paused",
         "transport", "used",
     )  # fmt: skip
 
@@ -122,7 +127,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.used = 0
         self.paused = False
         self.deadline = _NEVER
-        self.timeout_code = "upstream.timeout"
+        self.active = False  # bytes came since the last sweep
         self._buffer = b""
         self._head: ResponseHead | None = None
         self._left = 0
@@ -146,7 +151,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._dechunker = None
         self.used += 1
         self.deadline = deadline
-        self.timeout_code = "upstream.timeout"
         if len(body) <= 16384:
             self.endpoint.write(transport, head + body)
         else:
@@ -157,10 +161,20 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is None:  # an answer nobody asked for: what else would it answer with?
             self.drop()
             return
-        endpoint = self.endpoint
+        self.active = True
         head = self._head
         try:
-            if head is None:
+            if head is not None:
+                dechunker = self._dechunker
+                if dechunker is not None and dechunker.aligned:
+                    # The usual case of a stream: one whole chunk, and nothing else.
+                    line = data.find(b"\r\n", 0, 6)
+                    size = _CHUNK_SIZES.get(data[:line])
+                    if size is not None and len(data) == line + size + 4 and data[-2:] == b"\r\n":
+                        exchange.on_chunk(self, head, data, data[line + 2 : -2])
+                        return
+            else:
+                endpoint = self.endpoint
                 if self._buffer:
                     data = self._buffer + data
                     self._buffer = b""
@@ -181,7 +195,6 @@ class UpstreamConnection(asyncio.Protocol):
                 self._left = head.length
                 if head.length == -1:
                     self._dechunker = Dechunker()
-            self.deadline = endpoint.now() + endpoint.settings.read_idle_timeout_s
             dechunker = self._dechunker
             if dechunker is not None:
                 parts = dechunker.feed(data)
@@ -209,7 +222,7 @@ class UpstreamConnection(asyncio.Protocol):
             if surplus or not head.keep_alive:
                 self.drop()
             else:
-                endpoint.keep(self)
+                self.endpoint.keep(self)
         exchange.on_answer(self, head, data, parts, done)
 
     def eof_received(self) -> bool:
@@ -233,9 +246,15 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is not None:
             exchange.on_failure(self, code, stale=stale)
 
-    def expire(self) -> None:
-        """The deadline has passed."""
-        self._fail(self.timeout_code)
+    def sweep(self, now: float) -> None:
+        """Put the deadline off if bytes came since the last sweep, or act on it."""
+        if self.exchange is None or self.paused:
+            self.active = False
+        elif self.active:
+            self.active = False
+            self.deadline = now + self.endpoint.settings.read_idle_timeout_s
+        elif self.deadline <= now:
+            self._fail("upstream.timeout")
 
     def cancel(self) -> None:
         """The passage is over; close at once so that the endpoint stops working on it."""

@@ -138,6 +138,7 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._sync_s = sync_s
         self._open: dict[str, bytes] = {}
+        self._ample = segment_bytes // RECORD_ROOM - 2  # open passages that a whole spare segment is enough for
         self._segment: _Segment | None = None
         self._next: _Segment | None = None
         self._old: list[_Segment] = []
@@ -290,7 +291,11 @@ class Journal:
     @property
     def ready(self) -> bool:
         """Whether a guarded passage may start: its records, and those of all open passages, are certain to fit."""
-        return not self.error and self.room() > RECORD_ROOM * (len(self._open) + 2)
+        if self.error:
+            return False
+        if self._next is not None and len(self._open) < self._ample:
+            return True
+        return self.room() > RECORD_ROOM * (len(self._open) + 2)
 
     def dispatch(self, id: str, payload: bytes, *, guarded: bool) -> bool:
         """Write that a request is about to leave. False: not written (never for a guarded passage that may go)."""
