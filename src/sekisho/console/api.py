@@ -209,6 +209,8 @@ def explanation(control: Control, *, tenant: str, data_class: str, model: str) -
         tenant=tenant,
         data_class=DataClass.parse(data_class) or DataClass.PUBLIC,
         model=model,
+        # The table's own time: an explanation says what the gateways do, not what a new table would.
+        issued_at=state.table.issued_at,
         now=control.clock.now(),
         evidence_validity_s=state.evidence_validity_s,
         suspended=state.suspended,

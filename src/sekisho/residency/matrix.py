@@ -15,6 +15,8 @@ class EndpointVerdict(msgspec.Struct, frozen=True, kw_only=True):
 
     endpoint: str
     site: str
+    operator: str
+    country: str
     verdict: Verdict
 
     @property
@@ -59,12 +61,20 @@ def decide_all(
     matrix: Matrix = {}
     for data_class in DataClass:
         rows = []
-        for endpoint, ruled in zip(federation.endpoints, decided[data_class], strict=True):
+        for endpoint, fact, ruled in zip(federation.endpoints, facts, decided[data_class], strict=True):
             verdict = ruled
             if endpoint.id in suspended:
                 reason = suspended_reason(endpoint)
                 verdict = Denied(rules=(reason.rule,), reasons=(reason,))
-            rows.append(EndpointVerdict(endpoint=endpoint.id, site=endpoint.site, verdict=verdict))
+            rows.append(
+                EndpointVerdict(
+                    endpoint=endpoint.id,
+                    site=endpoint.site,
+                    operator=fact.operator,
+                    country=fact.site_country,
+                    verdict=verdict,
+                )
+            )
         matrix[data_class] = tuple(rows)
     return matrix
 

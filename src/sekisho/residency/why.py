@@ -8,21 +8,15 @@ import msgspec
 
 from sekisho.federation.model import Federation
 from sekisho.kernel.classes import DataClass
-from sekisho.residency.compile import bounded_reasons, facts_of, suspended_reason, verdicts_of
+from sekisho.residency.compile import bounded_reasons
+from sekisho.residency.matrix import EndpointVerdict, decide_all
 from sekisho.residency.model import Allowed, Denied, Policy, Reason, Verdict
 
+__all__ = ["EndpointVerdict", "Explanation", "explain"]
+
 MODEL_NOT_FOUND = "model.not_found"
+EVIDENCE_EXPIRED = "residency.evidence_expired"
 NO_ELIGIBLE_ENDPOINT = "residency.no_eligible_endpoint"
-
-
-class EndpointVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What the rules say of one endpoint for one class."""
-
-    endpoint: str
-    site: str
-    operator: str
-    country: str
-    verdict: Verdict
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,37 +32,6 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     endpoints: tuple[EndpointVerdict, ...]
     policy: str
-
-
-def endpoint_verdicts(
-    federation: Federation,
-    policy: Policy,
-    *,
-    now: float,
-    evidence_validity_s: float,
-    suspended: frozenset[str],
-) -> dict[DataClass, tuple[EndpointVerdict, ...]]:
-    """For each class, every endpoint in the federation's order; a suspended one is denied as such."""
-    facts = facts_of(federation, now=now, evidence_validity_s=evidence_validity_s)
-    decided = verdicts_of(policy, facts, now=now)
-    told: dict[DataClass, tuple[EndpointVerdict, ...]] = {}
-    for data_class in DataClass:
-        rows = []
-        for endpoint, fact, verdict in zip(federation.endpoints, facts, decided[data_class], strict=True):
-            if endpoint.id in suspended:
-                reason = suspended_reason(endpoint)
-                verdict = Denied(rules=(reason.rule,), reasons=(reason,))  # noqa: PLW2901 - suspension comes first
-            rows.append(
-                EndpointVerdict(
-                    endpoint=endpoint.id,
-                    site=endpoint.site,
-                    operator=fact.operator,
-                    country=fact.site_country,
-                    verdict=verdict,
-                )
-            )
-        told[data_class] = tuple(rows)
-    return told
 
 
 def combined(verdicts: Iterable[Verdict]) -> Verdict:
@@ -97,11 +60,15 @@ def explain(
     tenant: str,
     data_class: DataClass,
     model: str,
+    issued_at: float,
     now: float,
     evidence_validity_s: float,
     suspended: frozenset[str] = frozenset(),
 ) -> Explanation | None:
-    """None when there is no such tenant. A model that the tenant may not use is `model.not_found`, as on the wire."""
+    """What the table that was issued at `issued_at` says at `now`; None when there is no such tenant.
+
+    A model that the tenant may not use is `model.not_found`, as on the wire.
+    """
     found = next((known for known in federation.tenants if known.id == tenant), None)
     if found is None:
         return None
@@ -109,8 +76,8 @@ def explain(
     served = federation.aliases.get(model, model)
     serving = {endpoint.id for endpoint in federation.endpoints if served in endpoint.models}
     permitted = found.models is None or served in found.models
-    told = endpoint_verdicts(
-        federation, policy, now=now, evidence_validity_s=evidence_validity_s, suspended=suspended
+    told = decide_all(
+        federation, policy, now=issued_at, evidence_validity_s=evidence_validity_s, suspended=suspended
     )[effective]
     rows = tuple(row for row in told if row.endpoint in serving) if permitted else ()
     verdict = combined(row.verdict for row in rows)
@@ -118,6 +85,8 @@ def explain(
         code = MODEL_NOT_FOUND
     elif isinstance(verdict, Denied):
         code = NO_ELIGIBLE_ENDPOINT
+    elif verdict.valid_until is not None and verdict.valid_until <= now:
+        code = EVIDENCE_EXPIRED  # the gateways close the route by themselves at that moment
     else:
         code = ""
     return Explanation(

@@ -10,7 +10,9 @@ class LocalTime extends HTMLElement {
       if (!at || Number.isNaN(at.getTime())) return;
       const two = (n) => String(n).padStart(2, "0");
       const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
-      const text = `${day} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+      // Today's times go without the date; the whole time in UTC is in the title.
+      const today = at.toDateString() === new Date().toDateString();
+      const text = `${today ? "" : day + " "}${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
       if (time.textContent !== text) time.textContent = text;
     };
     show();
