@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
-.PHONY: up test check bench docs lock clean debian
+NATIVE := $(wildcard src/sekisho/gateway/*.py) src/sekisho/ledger/journal.py tools/native.py
+.PHONY: up test check bench docs lock clean debian native native-clean
 
 # Each stamp names what was installed: a changed lock file installs again, an unchanged one costs nothing.
 $(VENV)/.base: requirements/tools.txt
@@ -22,7 +23,24 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	$(PIP_INSTALL) -r requirements/dev.txt
 	@touch $@
 
-up: $(VENV)/.runtime
+# The hot path, compiled by mypyc where there is a C compiler (on Debian as root it is installed); without one it
+# runs interpreted.
+$(VENV)/.native: $(VENV)/.runtime $(NATIVE)
+	@command -v gcc >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev python3-dev >/dev/null; } || true
+	$(BIN)/python tools/native.py
+	@touch $@
+
+native: $(VENV)/.native
+
+native-docs: $(VENV)/.dev
+	$(BIN)/python docs/reference/make.py
+
+clean: native-clean
+	$(BIN)/python tools/native.py --clean
+	rm -f $(VENV)/.native
+
+up: $(VENV)/.native
 	@exec $(BIN)/sekisho up $(ARGS)
 
 # Browser tests use Debian's Chromium; PATH is asked first so that nothing is installed twice.
@@ -37,21 +55,24 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: debian check
+test: debian check $(VENV)/.native
 	$(BIN)/pytest $(ARGS)
 
-bench: $(VENV)/.runtime
+bench: $(VENV)/.native
 	$(BIN)/python -m bench.gateway $(ARGS)
 
 lock: $(VENV)/.base
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 	  pyproject.toml --extra demo --extra otel -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
-	  pyproject.toml requirements/dev.in --extra demo --extra otel -c requirements/runtime.txt -o requirements/dev.txt
+	  pyproject.toml requirements/dev.in --extra demo --extra otel -c requirements/runtime.txt -c requirements/tools.txt -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 	  requirements/tools.in -o requirements/tools.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 	  requirements/bench.in -o requirements/bench.txt
 
-clean:
+docs: $(VENV)/.dev
+	$(BIN)/python docs/reference/make.py
+
+clean: native-clean
 	rm -rf $(VENV) .sekisho .mypy_cache .ruff_cache .hypothesis build dist

@@ -11,6 +11,7 @@ import socket
 import ssl
 import sys
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import uvloop
@@ -74,7 +75,10 @@ async def serve(spec: WorkerSpec) -> None:
     admin = await _admin(gateway, Path(spec.admin_socket))
     servers = [
         await loop.create_server(
-            lambda: ClientConnection(gateway), sock=socket.socket(fileno=fd), ssl=context, backlog=settings.backlog
+            lambda: cast(asyncio.Protocol, ClientConnection(gateway)),
+            sock=socket.socket(fileno=fd),
+            ssl=context,
+            backlog=settings.backlog,
         )
         for fd in spec.listen_fds
     ]

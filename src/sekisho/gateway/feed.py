@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from sekisho.gateway.http1 import Malformed, parse_response
 from sekisho.kernel.errors import SekishoError
-from sekisho.residency.table import RouteTable, TableRefused, open_table
+from sekisho.residency.table import RouteTable, TableRefused, read_table
 
 _POLL_S = 40.0  # longer than control holds a poll
 _MAX_TABLE = 256 << 20
@@ -71,13 +71,23 @@ class Feed:
                 pause = min(pause * 2, 0.5)  # law 5: a change must arrive within a second once control is back
 
     async def _take(self, data: bytes, *, keep: bool) -> None:
-        table = open_table(data, self._key)
+        table = await self._read(data)
         if table.version <= self._version:
             return
         await self._adopt(table)
         self._version = table.version
         if keep:
             self._save(data)
+
+    async def _read(self, data: bytes) -> RouteTable:
+        steps = read_table(data, self._key)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                table: RouteTable = done.value
+                return table
+            await asyncio.sleep(0)
 
     def _save(self, data: bytes) -> None:
         """Keep a copy; whole or not at all. A full disk costs only the copy."""

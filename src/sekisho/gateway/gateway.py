@@ -18,7 +18,7 @@ import msgspec
 from sekisho.gateway import live as live_tables
 from sekisho.gateway.limits import Board, Slots
 from sekisho.gateway.listener import ClientConnection
-from sekisho.gateway.live import LiveTable, Route, Tenant
+from sekisho.gateway.live import LiveTable, Route, Tenant, TenantLimits
 from sekisho.gateway.metrics import BOUNDS, Metrics
 from sekisho.gateway.passage import KnownHead, Passage
 from sekisho.gateway.queue import FairQueue
@@ -70,6 +70,7 @@ class Gateway:
         self.date = b""
         self.on_decision: Callable[[Decision], None] | None = None
         self.heads: dict[bytes, KnownHead] = {}
+        self.limited: list[Tenant] = []  # tenants whose limits are in use
         self._outbox: list[tuple[asyncio.Transport, bytes]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._polling = False
@@ -95,6 +96,17 @@ class Gateway:
         self.clients.discard(client)
         if self._empty is not None and not self.clients:
             self._empty.set()
+
+    def limits_of(self, tenant: Tenant, model: str) -> tuple[TenantLimits, ...]:
+        """The limits that a request of this tenant for this model is admitted by."""
+        known = tenant.limits
+        if known is None:
+            known = tenant.limits = {}
+            self.limited.append(tenant)
+        limits = known.get(model)
+        if limits is None:
+            limits = known[model] = live_tables.limits_of(self.board, tenant, model)
+        return limits
 
     def remember(self, head: bytes, passage: Passage) -> None:
         """Keep what was read in this head (without its length), until the route table changes."""
@@ -140,6 +152,7 @@ class Gateway:
         live = await live_tables.build(table, previous, self._make_endpoint)
         self.live = live
         self.heads.clear()
+        self.limited = [tenant for tenant in live.tenants if tenant.limits is not None]
         for waiter in self.queue.drain():
             if isinstance(waiter, Passage):
                 waiter.reconsider()
@@ -147,6 +160,7 @@ class Gateway:
             for id, endpoint in previous.endpoints.items():
                 if live.endpoints.get(id) is not endpoint:
                     endpoint.retire()
+            await live_tables.dismantle(previous)
         _log.info("route table %d adopted", table.version)
 
     def _make_endpoint(self, entry: EndpointEntry) -> Endpoint:
@@ -239,16 +253,10 @@ class Gateway:
         if self._swept % 2 == 0:
             for endpoint in live.endpoints.values():
                 endpoint.slots.give_back()
-            for tenant in live.tenants:
-                if tenant.limits:
-                    for scopes in tenant.limits.values():
-                        for scope in scopes:
-                            if scope.requests is not None:
-                                scope.requests.give_back(now)
-                            if scope.tokens is not None:
-                                scope.tokens.give_back(now)
-                            if scope.slots is not None:
-                                scope.slots.give_back()
+            for tenant in self.limited:
+                for scopes in (tenant.limits or {}).values():
+                    for scope in scopes:
+                        scope.give_back(now)
 
     # -- state
 

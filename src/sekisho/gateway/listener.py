@@ -32,8 +32,8 @@ _LINGER = 4  # answered and closing: read and forget, so that the answer is not 
 _CLOSED = 5
 
 
-class ClientConnection(asyncio.Protocol):
-    """One connection from a client."""
+class ClientConnection:
+    """One connection from a client (an asyncio protocol, without its base class: native classes have none)."""
 
     __slots__ = (
         "_body", "_body_size", "_buffer", "_dechunker", "_left", "_looping", "_paused", "_state",

@@ -11,7 +11,7 @@ import hashlib
 import time
 from bisect import bisect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from sekisho.gateway.limits import Board, Bucket, Slots
 from sekisho.gateway.records import Lane
@@ -59,6 +59,16 @@ class Route:
         return found
 
 
+class Hash(Protocol):
+    """What hashlib returns."""
+
+    def copy(self) -> Hash: ...
+
+    def update(self, data: bytes, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
+
 class TenantLimits:
     """The buckets and slots of one scope: a tenant, or a tenant and a model."""
 
@@ -69,27 +79,45 @@ class TenantLimits:
         self.tokens = tokens
         self.slots = slots
 
+    def give_back(self, now: float) -> None:
+        """Return what lies idle to the other workers."""
+        if self.requests is not None:
+            self.requests.give_back(now)
+        if self.tokens is not None:
+            self.tokens.give_back(now)
+        if self.slots is not None:
+            self.slots.give_back()
+
 
 class Tenant:
     """A tenant's entry, with what its requests need prepared on first use."""
 
-    __slots__ = ("entry", "floor", "lanes", "limits", "routes", "salted")
+    __slots__ = ("_salted", "entry", "floor", "lanes", "limits", "routes")
 
     def __init__(self, entry: TenantEntry, routes: tuple[dict[str, Route | Closed], ...]) -> None:
         self.entry = entry
         floor = DataClass.parse(entry.floor)
         self.floor = DataClass.RESTRICTED if floor is None else floor
         self.routes = routes
-        self.limits: dict[str, tuple[TenantLimits, ...]] = {}
+        self.limits: dict[str, tuple[TenantLimits, ...]] | None = None
         # (key id, class, model asked for, path, endpoint) -> lane; all from configuration, so bounded
-        self.lanes: dict[tuple[str, int, str, bytes, str], Lane] = {}
-        self.salted = hashlib.sha256(entry.salt)
+        self.lanes: dict[tuple[str, int, str, bytes, str], Lane] | None = None
+        self._salted: Hash | None = None
+
+    def commitment(self, decision: str) -> Hash:
+        """A hash that is ready for the body: SHA-256(salt ‖ decision id ‖ …)."""
+        salted = self._salted
+        if salted is None:
+            salted = self._salted = hashlib.sha256(self.entry.salt)
+        hasher = salted.copy()
+        hasher.update(decision.encode())
+        return hasher
 
 
 class LiveTable:
     """One version of the route table, ready for requests."""
 
-    __slots__ = ("aliases", "endpoints", "keys", "policy", "table", "tenants", "version")
+    __slots__ = ("aliases", "endpoints", "key_ids", "keys", "policy", "table", "tenants", "version")
 
     def __init__(self, table: RouteTable) -> None:
         self.table = table
@@ -100,6 +128,7 @@ class LiveTable:
         self.tenants: list[Tenant] = []
         # SHA-256 of the key -> (tenant, key id, expiry)
         self.keys: dict[bytes, tuple[Tenant, str, float | None]] = {}
+        self.key_ids: dict[str, tuple[Tenant, str, float | None]] = {}
 
 
 def limits_of(board: Board, tenant: Tenant, model: str) -> tuple[TenantLimits, ...]:
@@ -178,6 +207,18 @@ async def build(
         live.tenants.append(tenant)
         await paced.step()
     for key in table.keys:
-        live.keys[key.sha256] = (live.tenants[key.tenant], key.id, key.expires_at)
+        live.keys[key.sha256] = live.key_ids[key.id] = (live.tenants[key.tenant], key.id, key.expires_at)
         await paced.step()
     return live
+
+
+async def dismantle(live: LiveTable) -> None:
+    """Let go of a table that is no longer used, in small steps: freeing it at once would stop the loop too."""
+    paced = _Paced()
+    for keys in (live.keys, live.key_ids):
+        while keys:
+            keys.popitem()
+            await paced.step()
+    while live.tenants:
+        live.tenants.pop()
+        await paced.step()

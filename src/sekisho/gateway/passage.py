@@ -17,7 +17,7 @@ from sekisho.gateway.answers import JSON_OK, REASONS, own_head
 from sekisho.gateway.body import BodyRefused, read_body, splice_model, splice_usage
 from sekisho.gateway.choose import all_out, choose
 from sekisho.gateway.http1 import RequestHead, ResponseHead
-from sekisho.gateway.live import LiveTable, Route, Tenant, TenantLimits, limits_of
+from sekisho.gateway.live import Hash, LiveTable, Route, Tenant, TenantLimits
 from sekisho.gateway.meter import StreamMeter, Tokens
 from sekisho.gateway.records import Lane
 from sekisho.gateway.refusals import Refusal, body_of, of
@@ -97,7 +97,8 @@ class Passage:
     __slots__ = (
         "_aligned", "_answer", "_asked", "_attempts", "_body", "_close_framed", "_commit_answer", "_connection",
         "_endpoint", "_estimate", "_expires_at", "_first_byte", "_fresh", "_hashed", "_hedge", "_held",
-        "_held_size", "_inject", "_keep_alive", "_lane", "_limits", "_meter", "_model", "_ok_after_s", "_parts", "_passed",
+        "_held_size", "_inject", "_keep_alive", "_lane", "_limits", "_meter", "_model", "_ok_after_s", "_parts",
+        "_passed",
         "_path", "_prefix_hash", "_queue_s", "_queued_at", "_raw_ok", "_route", "_sent_at", "_slotted", "_started",
         "_state", "_tokens", "_trace", "_version", "at_ms", "bytes_in", "bytes_out", "client", "data_class",
         "dispatched", "gateway", "guarded", "id", "key_id", "queue_deadline", "table", "tenant", "tried", "waiting",
@@ -156,7 +157,7 @@ class Passage:
         self._meter: StreamMeter | None = None
         self._hashed = ""
         self._tokens: Tokens | None = None
-        self._commit_answer = gateway.no_hash
+        self._commit_answer: Hash = gateway.no_hash
         self._passed: list[bytes] = []
 
     # -- the request
@@ -261,8 +262,7 @@ class Passage:
         if alias is not None:
             body = splice_model(body, alias)
             self._model = alias
-        hasher = tenant.salted.copy()
-        hasher.update(self.id.encode())
+        hasher = tenant.commitment(self.id)
         self._commit_answer = hasher.copy()
         hasher.update(body)
         self._hashed = hasher.hexdigest()
@@ -315,9 +315,7 @@ class Passage:
         gateway = self.gateway
         if self.guarded and not gateway.journal.ready:
             return of("journal.unavailable")
-        limits = tenant.limits.get(self._model)
-        if limits is None:
-            limits = tenant.limits[self._model] = limits_of(gateway.board, tenant, self._model)
+        limits = gateway.limits_of(tenant, self._model)
         if not limits:
             return None
         now = gateway.now()
@@ -397,10 +395,10 @@ class Passage:
         live = gateway.live
         if live is not self.table and live is not None and self.tenant is not None:
             self.table = live
-            tenant = next((t for t, key, _ in live.keys.values() if key == self.key_id), None)
-            if tenant is None:
+            known = live.key_ids.get(self.key_id)
+            if known is None or (known[2] is not None and known[2] <= time.time()):
                 return of("auth.key_unknown")
-            self.tenant = tenant
+            tenant = self.tenant = known[0]
             if self.data_class is not None and tenant.floor > self.data_class:
                 self.data_class = tenant.floor
         route = self._resolve()
@@ -502,11 +500,14 @@ class Passage:
         tenant, data_class = self.tenant, self.data_class
         assert tenant is not None and data_class is not None
         key = (self.key_id, data_class, self._asked, self._path, endpoint.id)
-        lane = tenant.lanes.get(key)
+        lanes = tenant.lanes
+        if lanes is None:
+            lanes = tenant.lanes = {}
+        lane = lanes.get(key)
         if lane is None:
             table, route, gateway = self.table, self._route, self.gateway
             assert table is not None and route is not None
-            lane = tenant.lanes[key] = Lane(
+            lane = lanes[key] = Lane(
                 gateway=gateway.name, metrics=gateway.metrics, table=table, tenant=tenant, key=self.key_id,
                 data_class=data_class.label, asked=self._asked, model=self._model, path=self._path, route=route,
                 endpoint=endpoint,

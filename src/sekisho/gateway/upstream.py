@@ -112,8 +112,8 @@ def pin_of(certificate: bytes) -> str:
     return "sha256:" + hashlib.sha256(spki).hexdigest()
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """One HTTP/1.1 connection to an endpoint. Serves one passage at a time."""
+class UpstreamConnection:
+    """One HTTP/1.1 connection to an endpoint (an asyncio protocol). Serves one passage at a time."""
 
     __slots__ = (
         "_buffer", "_dechunker", "_head", "_left", "active", "deadline", "endpoint", "exchange", "paused",
@@ -267,6 +267,12 @@ class UpstreamConnection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
+    def pause_writing(self) -> None:
+        """The endpoint does not keep up with a long prompt; all of it is in memory already."""
+
+    def resume_writing(self) -> None:
+        """Nothing waits for this."""
+
     def pause_reading(self) -> None:
         if self.transport is not None and not self.paused and not self.transport.is_closing():
             self.paused = True
@@ -400,7 +406,11 @@ class Endpoint:
             name = (tls.server_name if tls else None) or target.host
         async with asyncio.timeout(self.settings.connect_timeout_s):
             transport, connection = await self.loop.create_connection(
-                lambda: UpstreamConnection(self), target.host, target.port, ssl=self._ssl, server_hostname=name
+                lambda: cast(Any, UpstreamConnection(self)),
+                target.host,
+                target.port,
+                ssl=self._ssl,
+                server_hostname=name,
             )
         if tls is not None and tls.pins:
             certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
@@ -409,7 +419,7 @@ class Endpoint:
                 raise EndpointUnusable(
                     f"endpoint {self.id} presents a key that is not pinned", code="upstream.pin_mismatch"
                 )
-        return connection
+        return cast(UpstreamConnection, connection)
 
     def close_idle(self, now: float, older_than_s: float) -> None:
         """Close kept connections that lie unused; the oldest stand first."""

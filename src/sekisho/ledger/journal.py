@@ -151,7 +151,7 @@ class Journal:
         self._wake_fd = -1
         self._awake = False
         self._stop = False
-        self._thread: threading.Thread | None = None
+        self._syncer: threading.Thread | None = None
         self._lock_fd = -1
         self.error = ""
         self.recovered = 0
@@ -166,8 +166,8 @@ class Journal:
         self._loop = loop
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
         self._start_segment()
-        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
-        self._thread.start()
+        self._syncer = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._syncer.start()
 
     def _lock(self) -> None:
         """Take the directory for this process; the predecessor may still be on its way out."""
@@ -192,8 +192,8 @@ class Journal:
         """Make everything durable and give back unused room."""
         self._stop = True
         self._wake()
-        if self._thread is not None:
-            self._thread.join()
+        if self._syncer is not None:
+            self._syncer.join()
         for segment in (*self._old, *([self._segment] if self._segment else [])):
             with contextlib.suppress(OSError):
                 segment.seal()

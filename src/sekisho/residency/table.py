@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Generator
+
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -46,7 +49,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     routes: dict[str, dict[str, int]]
 
 
-class TenantEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TenantEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     id: str
     floor: str
     profile: int
@@ -55,7 +58,7 @@ class TenantEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     model_limits: dict[str, Limits] = {}
 
 
-class KeyEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class KeyEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     id: str
     tenant: int
     sha256: bytes
@@ -83,34 +86,80 @@ class _Envelope(msgspec.Struct, frozen=True, array_like=True):
     signature: bytes
 
 
+class _Payload(msgspec.Struct, frozen=True, array_like=True):
+    """A table in pieces that are each read in about a millisecond: `rest` is the table without tenants and keys."""
+
+    rest: bytes
+    tenants: tuple[bytes, ...]
+    keys: tuple[bytes, ...]
+
+
 class TableRefused(SekishoError):
     """A table that is not signed by our control plane, is damaged, or is of an unknown form."""
 
     code = "table.refused"
 
 
+_PIECE = 500  # tenants, or twice as many keys
 _encode = msgspec.msgpack.Encoder().encode
 _decode_envelope = msgspec.msgpack.Decoder(_Envelope).decode
+_decode_payload = msgspec.msgpack.Decoder(_Payload).decode
 _decode_table = msgspec.msgpack.Decoder(RouteTable).decode
+_decode_tenants = msgspec.msgpack.Decoder(tuple[TenantEntry, ...]).decode
+_decode_keys = msgspec.msgpack.Decoder(tuple[KeyEntry, ...]).decode
+
+
+def _signed(payload: bytes) -> bytes:
+    """What the signature is over: a digest, so that checking it does not take longer the larger the table is."""
+    return _CONTEXT + hashlib.sha256(payload).digest()
 
 
 def sign_table(table: RouteTable, key: Ed25519PrivateKey) -> bytes:
     """The bytes that travel to the gateways and lie on their disks."""
-    payload = _encode(table)
-    return _encode(_Envelope(payload, key.sign(_CONTEXT + payload)))
+    tenants, keys = table.tenants, table.keys
+    payload = _encode(
+        _Payload(
+            rest=_encode(msgspec.structs.replace(table, tenants=(), keys=())),
+            tenants=tuple(_encode(tenants[i : i + _PIECE]) for i in range(0, len(tenants), _PIECE)),
+            keys=tuple(_encode(keys[i : i + 2 * _PIECE]) for i in range(0, len(keys), 2 * _PIECE)),
+        )
+    )
+    return _encode(_Envelope(payload, key.sign(_signed(payload))))
 
 
-def open_table(data: bytes, key: Ed25519PublicKey) -> RouteTable:
-    """The table inside, or TableRefused."""
+def read_table(data: bytes, key: Ed25519PublicKey) -> Generator[None, None, RouteTable]:
+    """Check and read a table in small steps (a gateway serves between them). Raises TableRefused."""
     hint = "look at `sekisho status`; the gateway goes on with its last good table"
     try:
         envelope = _decode_envelope(data)
-        key.verify(envelope.signature, _CONTEXT + envelope.payload)
-        table = _decode_table(envelope.payload)
+        key.verify(envelope.signature, _signed(envelope.payload))
+        yield
+        payload = _decode_payload(envelope.payload)
+        rest = _decode_table(payload.rest)
+        yield
+        tenants: list[TenantEntry] = []
+        for piece in payload.tenants:
+            tenants += _decode_tenants(piece)
+            yield
+        keys: list[KeyEntry] = []
+        for piece in payload.keys:
+            keys += _decode_keys(piece)
+            yield
     except InvalidSignature:
         raise TableRefused("the route table is not signed by this control plane", hint=hint) from None
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise TableRefused(f"the route table can't be read: {error}", hint=hint) from None
-    if table.schema != SCHEMA:
-        raise TableRefused(f"the route table has form {table.schema}, this gateway reads {SCHEMA}", hint=hint)
-    return table
+    if rest.schema != SCHEMA:
+        raise TableRefused(f"the route table has form {rest.schema}, this gateway reads {SCHEMA}", hint=hint)
+    return msgspec.structs.replace(rest, tenants=tuple(tenants), keys=tuple(keys))
+
+
+def open_table(data: bytes, key: Ed25519PublicKey) -> RouteTable:
+    """The same without a pause."""
+    steps = read_table(data, key)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            table: RouteTable = done.value
+            return table
