@@ -22,7 +22,7 @@ from support.background import SOAK, until
 
 def dispatch(id: str) -> Dispatch:
     return Dispatch(
-        id=id, at_ms=1, tenant="t", key="k", data_class="public", model="m", path="/v1/chat/completions", endpoint="e",
+        id=id, at_ms=1, tenant="t", key="k", data_class="public", model="m", path="/v1/x", endpoint="e",
         site="s", operator="o", country="JP", table=1, policy="p",
     )  # fmt: skip
 
