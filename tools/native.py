@@ -20,12 +20,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src"
-# meter.py stays interpreted: msgspec's structs bring a metaclass of their own. settings.py and feed.py are not hot.
+# usage.py and settings.py stay interpreted: msgspec's structs bring a metaclass of their own. feed.py is not hot.
 MODULES = (
     *(
         f"sekisho/gateway/{name}.py"
         for name in (
-            "answers", "body", "choose", "gateway", "http1", "limits", "listener", "live", "metrics", "passage",
+            "answers", "body", "choose", "gateway", "http1", "limits", "listener", "live", "meter", "metrics",
+            "passage",
             "queue", "records", "upstream",
         )
     ),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-from typing import NamedTuple
 
 import msgspec
 
@@ -119,15 +118,21 @@ def _duplicate(body: bytes) -> BodyRefused:
     )
 
 
-class Reading(NamedTuple):
-    """What routing and admission need to know of a request."""
+class Reading:
+    """What routing and admission need to know of a request. `wants_usage`: the client asked for the usage chunk of a
+    stream itself. `prefix`: raw bytes of the prompt's beginning, for affinity."""
 
-    model: str
-    stream: bool
-    wants_usage: bool  # the client asked for the usage chunk of a stream itself
-    max_tokens: int | None
-    choices: int
-    prefix: bytes  # raw bytes of the prompt's beginning, for affinity
+    __slots__ = ("choices", "max_tokens", "model", "prefix", "stream", "wants_usage")
+
+    def __init__(
+        self, *, model: str, stream: bool, wants_usage: bool, max_tokens: int | None, choices: int, prefix: bytes
+    ) -> None:
+        self.model = model
+        self.stream = stream
+        self.wants_usage = wants_usage
+        self.max_tokens = max_tokens
+        self.choices = choices
+        self.prefix = prefix
 
 
 _PROMPTS = ("messages", "prompt", "input")
@@ -136,6 +141,13 @@ _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 def read_body(body: bytes, *, prefix_bytes: int) -> Reading:
     """Raises BodyRefused."""
+    if not body.isascii():
+        try:
+            body.decode()  # the decoder skips over values without looking into them (RFC 8259 §8.1)
+        except UnicodeDecodeError:
+            raise BodyRefused(
+                "request.invalid_json", "the body is not UTF-8", "send one JSON object, in UTF-8"
+            ) from None
     top = read_top(body)
     get = top.get
     if (raw := get("model")) is None:
@@ -173,7 +185,14 @@ def read_body(body: bytes, *, prefix_bytes: int) -> Reading:
         if (raw := get(name)) is not None:
             prefix = bytes(memoryview(raw)[:prefix_bytes])
             break
-    return Reading(model, stream, wants_usage, max_tokens, choices, prefix)
+    return Reading(
+        model=model,
+        stream=stream,
+        wants_usage=wants_usage,
+        max_tokens=max_tokens,
+        choices=choices,
+        prefix=prefix,
+    )
 
 
 def splice_model(body: bytes, model: str) -> bytes:

@@ -113,13 +113,16 @@ def _why(head: bytes) -> Malformed:
     return Malformed("a header line is not `Name: value`")
 
 
-class ResponseHead(NamedTuple):
+class ResponseHead:
     """`length` -1: chunked, -2: until the connection closes. `headers`: those that are looked at or passed on."""
 
-    status: int
-    headers: dict[bytes, bytes]
-    length: int
-    keep_alive: bool
+    __slots__ = ("headers", "keep_alive", "length", "status")
+
+    def __init__(self, status: int, headers: dict[bytes, bytes], length: int, keep_alive: bool) -> None:
+        self.status = status
+        self.headers = headers
+        self.length = length
+        self.keep_alive = keep_alive
 
 
 _WANTED_OF_ANSWER = re.compile(

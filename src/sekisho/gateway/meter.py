@@ -8,40 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
+from sekisho.gateway.usage import Usage, decode_answer, decode_event
+
 _LONGEST_EVENT = 1 << 20
-
-
-class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class Usage(msgspec.Struct):
-    """Both vocabularies: chat/completions/embeddings (`prompt_tokens`) and responses (`input_tokens`)."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_tokens_details: _Details | None = None
-
-
-class _Inner(msgspec.Struct):
-    usage: Usage | None = None
-
-
-class _Answer(msgspec.Struct):
-    usage: Usage | None = None
-    choices: list[msgspec.Raw] | None = None
-    response: _Inner | None = None
-
-
-class _WholeAnswer(msgspec.Struct):
-    usage: Usage | None = None
-
-
-_decode = msgspec.json.Decoder(_Answer).decode
-_decode_whole = msgspec.json.Decoder(_WholeAnswer).decode
 
 
 class Tokens:
@@ -65,7 +34,7 @@ class Tokens:
     def read_json(self, body: bytes) -> None:
         """The usage of a whole JSON answer; left alone when there is none."""
         try:
-            answer = _decode_whole(body)
+            answer = decode_answer(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
         if answer.usage is not None:
@@ -128,7 +97,7 @@ class StreamMeter:
         if start < 0:
             return False
         try:
-            answer = _decode(event[start + 5 :].strip())
+            answer = decode_event(event[start + 5 :].strip())
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return False
         if answer.response is not None and answer.response.usage is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 from sekisho.gateway.answers import JSON_OK, REASONS, own_head
 from sekisho.gateway.body import BodyRefused, read_body, splice_model, splice_usage
@@ -28,6 +28,7 @@ from sekisho.residency.table import Closed
 
 if TYPE_CHECKING:
     from sekisho.gateway.gateway import Gateway
+    from sekisho.gateway.listener import ClientConnection
 
 # An answer up to this size is gathered before it leaves: until then another endpoint can still take over.
 _HOLD = 64 << 10
@@ -45,18 +46,6 @@ _RETRIED = frozenset({429, 500, 502, 503, 504})
 _PASSED_HEADERS = frozenset({b"content-type", b"retry-after", b"x-request-id", b"openai-processing-ms"})
 
 
-class Client(Protocol):
-    """The client's side of a passage."""
-
-    def send(self, data: bytes) -> None: ...
-
-    def finished(self, *, keep_alive: bool) -> None:
-        """The answer is complete."""
-
-    def cut(self) -> None:
-        """Close at once: the answer is visibly unfinished."""
-
-
 _RESTRICTED = int(DataClass.RESTRICTED)
 # States, as plain integers: they are compared several times a request.
 _READING = 0  # the request
@@ -66,18 +55,35 @@ _RELAYING = 3
 _OVER = 4
 
 
-class KnownHead(NamedTuple):
+class KnownHead:
     """What was read in a head, and who it was under the current route table."""
 
-    version: int
-    keep_alive: bool
-    path: bytes
-    tenant: Tenant
-    key_id: str
-    expires_at: float | None
-    data_class: DataClass
-    guarded: bool
-    trace: bytes | None
+    __slots__ = (
+        "data_class", "expires_at", "guarded", "keep_alive", "key_id", "path", "tenant", "trace", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        version: int,
+        keep_alive: bool,
+        path: bytes,
+        tenant: Tenant,
+        key_id: str,
+        expires_at: float | None,
+        data_class: DataClass,
+        guarded: bool,
+        trace: bytes | None,
+    ) -> None:
+        self.version = version
+        self.keep_alive = keep_alive
+        self.path = path
+        self.tenant = tenant
+        self.key_id = key_id
+        self.expires_at = expires_at
+        self.data_class = data_class
+        self.guarded = guarded
+        self.trace = trace
 
 
 class _Hedge:
@@ -104,7 +110,7 @@ class Passage:
         "dispatched", "gateway", "guarded", "id", "key_id", "queue_deadline", "table", "tenant", "tried", "waiting",
     )  # fmt: skip
 
-    def __init__(self, gateway: Gateway, client: Client) -> None:
+    def __init__(self, gateway: Gateway, client: ClientConnection) -> None:
         self.gateway = gateway
         self.client = client
         self.at_ms = at_ms = int(time.time() * 1000)

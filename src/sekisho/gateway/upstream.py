@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -22,6 +22,9 @@ from sekisho.gateway.settings import GatewaySettings
 from sekisho.kernel.errors import SekishoError
 from sekisho.residency.table import EndpointEntry
 
+if TYPE_CHECKING:
+    from sekisho.gateway.passage import Passage
+
 _MAX_HEAD = 64 << 10
 _HEADS = 64
 _NEVER = float("inf")
@@ -33,21 +36,6 @@ class EndpointUnusable(SekishoError):
     """An endpoint's key or TLS material can't be read on this machine."""
 
     code = "endpoint.unusable"
-
-
-class Exchange(Protocol):
-    """What a connection tells the passage that uses it."""
-
-    def on_answer(
-        self, connection: UpstreamConnection, head: ResponseHead, raw: bytes, parts: list[bytes], done: bool
-    ) -> None:
-        """New bytes of the answer. `raw`: as they came, chunk framing included; `parts`: payload."""
-
-    def on_chunk(self, connection: UpstreamConnection, head: ResponseHead, raw: bytes, payload: bytes) -> None:
-        """The same for exactly one whole chunk in the middle of a chunked answer."""
-
-    def on_failure(self, connection: UpstreamConnection, code: str, *, stale: bool) -> None:
-        """The attempt is over without an answer's end. `stale`: a kept connection that had been closed."""
 
 
 class Target:
@@ -123,7 +111,7 @@ class UpstreamConnection:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.transport: asyncio.Transport | None = None
-        self.exchange: Exchange | None = None
+        self.exchange: Passage | None = None
         self.used = 0
         self.paused = False
         self.deadline = _NEVER
@@ -142,7 +130,7 @@ class UpstreamConnection:
         """Whether the answer so far ends where a chunk ends."""
         return self._dechunker is None or self._dechunker.aligned
 
-    def send(self, exchange: Exchange, head: bytes, body: bytes, *, deadline: float) -> None:
+    def send(self, exchange: Passage, head: bytes, body: bytes, *, deadline: float) -> None:
         """Send a request: one write when it is small."""
         transport = self.transport
         assert transport is not None
