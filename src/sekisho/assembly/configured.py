@@ -13,6 +13,7 @@ from sekisho.assembly.home import Home, ensure_demo_keys
 from sekisho.assembly.plane import Loaded
 from sekisho.assembly.up import tenants_without_keys
 from sekisho.console.services import Setting
+from sekisho.federation.model import Endpoint, Operator, Site, Tenant
 from sekisho.kernel.classes import DataClass
 from sekisho.runtime.toml import TomlPath
 
@@ -45,12 +46,13 @@ def effective(config: Config) -> Iterator[Setting]:
     for section in ("gateway", "control", "residency", "demo"):
         yield from _fields(config, getattr(config, section), (section,), section)
     federation = config.federation
-    for kind, values in (
+    kinds: tuple[tuple[str, tuple[Operator | Site | Endpoint | Tenant, ...]], ...] = (
         ("operator", federation.operators),
         ("site", federation.sites),
         ("endpoint", federation.endpoints),
         ("tenant", federation.tenants),
-    ):
+    )
+    for kind, values in kinds:
         for index, value in enumerate(values):
             yield from _fields(config, value, (kind, index), f"{kind}.{value.id}")
     for tenant_index, tenant in enumerate(federation.tenants):
@@ -97,6 +99,8 @@ def _text(value: object) -> str:
             text = ", ".join(f"{key} {_text(inner)}" for key, inner in fields if inner is not None)
         case Iterable():
             text = ", ".join(_text(inner) for inner in value)
+        case _:
+            pass
     return text
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -15,8 +16,8 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import uvicorn
 import uvloop
@@ -36,15 +37,30 @@ _LOCK_PAUSE_S = 0.25
 
 
 class _Server(uvicorn.Server):
-    """Answers the long polls as soon as the signal comes: uvicorn waits for open answers before it tells the app."""
+    """Ends in order at SIGTERM, with exit code 0 (uvicorn raises the signal once more after its own end).
+
+    Waiting long polls are answered as soon as the signal comes: uvicorn waits for open answers before it tells the
+    application that it ends.
+    """
 
     def __init__(self, config: uvicorn.Config, plane: ControlPlane) -> None:
         super().__init__(config)
         self._plane = plane
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        asyncio.get_running_loop().call_soon_threadsafe(self._plane.publisher.close)
-        super().handle_exit(sig, frame)
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end, number)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _end(self, number: int) -> None:
+        self._plane.publisher.close()
+        self.handle_exit(number, None)
 
 
 def main(arguments: list[str] | None = None) -> int:

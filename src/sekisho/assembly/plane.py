@@ -51,7 +51,7 @@ class ControlPlane:
         self.started_at = clock.now()
         self._load = load
         self._loaded = load()
-        self._home = home
+        self.home = home
         self.admin_token = home.admin_token.read_text().strip()
         self.gateway_token = home.gateway_token.read_text().strip()
         self.database = Database(sqlite_url(home.root / "control.sqlite"))

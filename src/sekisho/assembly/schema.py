@@ -1,30 +1,46 @@
-# For the owner of this file: the configuration's author overwrote it by mistake (same name, uncommitted) and wrote
-# this in its place from `plane.py` and `migrations/env.py`. Compare with what you had, then remove these two lines.
-"""The database's tables, all of them in one place, and how a database gets to the newest form."""
+"""Brings the database to the form that this version of the program needs."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
-# Imported for what they declare on the common metadata.
+# Imported for the tables that they declare on the common metadata.
 from sekisho.federation import store as _federation
+from sekisho.kernel.errors import SekishoError
 from sekisho.ledger import store as _ledger
 from sekisho.residency import store as _residency
 from sekisho.runtime import changes as _changes
 from sekisho.runtime.database import Database, metadata
 
-__all__ = ["metadata", "migrate"]
-
+__all__ = ["DatabaseTooNew", "metadata", "migrate"]
 _DECLARED = (_changes, _federation, _ledger, _residency)
 
 
-def migrate(database: Database) -> None:
-    """Brings the database to the newest form, in one transaction; does nothing when it is there already."""
+class DatabaseTooNew(SekishoError):
+    """The database was written by a later version of Sekisho."""
+
+    code = "database.too_new"
+
+
+def alembic_config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", "sekisho.assembly:migrations")
+    return config
+
+
+def migrate(database: Database) -> None:
+    """Runs what is missing, all in one transaction; refuses a database of a later version."""
+    config = alembic_config()
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     with database.write() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+        if current is not None and current not in known:
+            raise DatabaseTooNew(
+                f"the database has the form {current!r}, which this version does not know",
+                hint="start the version that wrote it, or move control.sqlite away (keys made at run time are lost)",
+            )
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

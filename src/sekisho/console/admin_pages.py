@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Request, Response, get, post
-from litestar.params import Parameter
+from litestar import Response, get, post
+from litestar.params import PathParameter
 
 from sekisho.console.api import ACTOR
 from sekisho.console.docs import DocsView, docs_view
 from sekisho.console.gateway import Choices, choices
 from sekisho.console.http import frame_of, page, query_of, redirect, signed_in
+from sekisho.console.inject import Asked, Form, TheControl, TheSessions
 from sekisho.console.render import View
-from sekisho.console.services import Control, Fault, Setting
-from sekisho.console.session import COOKIE, Sessions
-from sekisho.console.sign_in import Form, require_form
+from sekisho.console.services import Fault, Setting
+from sekisho.console.session import COOKIE
+from sekisho.console.sign_in import require_form
 from sekisho.federation.service import KeyView, NewKey
 from sekisho.kernel.errors import SekishoError
 
@@ -54,7 +55,7 @@ class KeysView(View, frozen=True, kw_only=True):
 
 
 @get("/settings", include_in_schema=False)
-async def settings_page(request: Request[Any, Any, Any], control: Control, sessions: Sessions) -> Response[bytes]:
+async def settings_page(request: Asked, control: TheControl, sessions: TheSessions) -> Response[bytes]:
     frame = frame_of(request, control, signed_in(request, control, sessions), section="settings")
     settings = control.settings()
     wanted = query_of(request).get("q", "").strip()[:100]
@@ -73,14 +74,12 @@ async def settings_page(request: Request[Any, Any, Any], control: Control, sessi
 
 
 @get("/keys", include_in_schema=False)
-async def keys_page(request: Request[Any, Any, Any], control: Control, sessions: Sessions) -> Response[bytes]:
+async def keys_page(request: Asked, control: TheControl, sessions: TheSessions) -> Response[bytes]:
     return await _keys(request, control, sessions, asking=query_of(request).get("revoke", ""))
 
 
 @post("/keys", include_in_schema=False)
-async def make_key(
-    request: Request[Any, Any, Any], control: Control, sessions: Sessions, data: Form
-) -> Response[bytes]:
+async def make_key(request: Asked, control: TheControl, sessions: TheSessions, data: Form) -> Response[bytes]:
     require_form(data, request, control, sessions)
     now = control.clock.now()
     lifetime_s = LIFETIMES.get(str(data.get("lifetime", "")))
@@ -102,10 +101,10 @@ async def make_key(
 
 @post("/keys/{key_id:str}/revoke", include_in_schema=False)
 async def revoke_key_form(
-    request: Request[Any, Any, Any],
-    control: Control,
-    sessions: Sessions,
-    key_id: Annotated[str, Parameter(max_length=64)],
+    request: Asked,
+    control: TheControl,
+    sessions: TheSessions,
+    key_id: Annotated[str, PathParameter(max_length=64)],
     data: Form,
 ) -> Response[bytes]:
     require_form(data, request, control, sessions)
@@ -118,9 +117,9 @@ async def revoke_key_form(
 
 
 async def _keys(
-    request: Request[Any, Any, Any],
-    control: Control,
-    sessions: Sessions,
+    request: Asked,
+    control: TheControl,
+    sessions: TheSessions,
     *,
     made: NewKey | None = None,
     failed: str = "",
@@ -141,7 +140,7 @@ async def _keys(
 
 
 @get("/api/docs", include_in_schema=False)
-async def api_docs(request: Request[Any, Any, Any], control: Control, sessions: Sessions) -> Response[bytes]:
+async def api_docs(request: Asked, control: TheControl, sessions: TheSessions) -> Response[bytes]:
     """The reference of the API; open to everybody, like the schema itself: it holds no state."""
     session = sessions.open(request.cookies.get(COOKIE, ""), now=control.clock.now())
     view: DocsView = docs_view(request.app.openapi_schema.to_schema())

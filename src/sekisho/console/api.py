@@ -11,8 +11,9 @@ from litestar import Router, delete, get, post
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
 from litestar.handlers import BaseRouteHandler
-from litestar.params import Parameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 
+from sekisho.console.inject import TheControl
 from sekisho.console.services import Control, Fault, Setting
 from sekisho.console.session import COOKIE, Sessions
 from sekisho.federation.service import KeyView, NewKey, UnknownName
@@ -31,8 +32,7 @@ _MODEL = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$"
 _CLASS = f"^({'|'.join(LABELS)})$"
 _DECISION = "^[0-9a-f]{32}$"
 
-Name = Annotated[str | None, Parameter(pattern=_NAME)]
-ClassLabel = Annotated[str, Parameter(pattern=_CLASS, description="Data class.")]
+Name = Annotated[str | None, QueryParameter(pattern=_NAME)]
 
 
 class TableMissing(SekishoError):
@@ -133,7 +133,7 @@ def admin_only(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRou
 
 
 @get("/status", operation_id="status", summary="What runs, and what is wrong")
-async def get_status(control: Control) -> Status:
+async def get_status(control: TheControl) -> Status:
     state = control.table()
     reports = await control.workers()
     snapshots = [report.snapshot for report in reports if report.snapshot is not None]
@@ -190,15 +190,15 @@ def _worker_numbers(snapshot: msgspec.Struct) -> dict[str, Any]:
 
 @get("/why", operation_id="why", summary="Why a passage would be allowed or refused", sync_to_thread=True)
 def get_why(
-    control: Control,
-    tenant: Annotated[str, Parameter(pattern=_NAME)],
-    data_class: Annotated[str, Parameter(query="class", pattern=_CLASS)],
-    model: Annotated[str, Parameter(pattern=_MODEL)],
+    control: TheControl,
+    tenant: Annotated[str, QueryParameter(pattern=_NAME)],
+    data_class: Annotated[str, QueryParameter(name="class", pattern=_CLASS)],
+    model: Annotated[str, QueryParameter(pattern=_MODEL)],
 ) -> Explanation:
     return explanation(control, tenant=tenant, data_class=data_class, model=model)
 
 
-def explanation(control: Control, *, tenant: str, data_class: str, model: str) -> Explanation:
+def explanation(control: TheControl, *, tenant: str, data_class: str, model: str) -> Explanation:
     """From the table in force; raises UnknownName for a tenant that is not there."""
     state = control.table()
     if state is None:
@@ -223,17 +223,17 @@ def explanation(control: Control, *, tenant: str, data_class: str, model: str) -
 @get("/passages", operation_id="passages", summary="Decisions, the newest first", sync_to_thread=True)
 def get_passages(
     *,
-    control: Control,
+    control: TheControl,
     site: Name = None,
     endpoint: Name = None,
     tenant: Name = None,
-    data_class: Annotated[str | None, Parameter(query="class", pattern=_CLASS)] = None,
-    verdict: Annotated[str | None, Parameter(pattern="^(allowed|refused)$")] = None,
-    code: Annotated[str | None, Parameter(pattern=_CODE)] = None,
-    since_ms: Annotated[int | None, Parameter(ge=0, le=MAX_MS)] = None,
-    until_ms: Annotated[int | None, Parameter(ge=0, le=MAX_MS)] = None,
-    before: Annotated[str | None, Parameter(pattern=_DECISION)] = None,
-    limit: Annotated[int, Parameter(ge=1, le=500)] = 50,
+    data_class: Annotated[str | None, QueryParameter(name="class", pattern=_CLASS)] = None,
+    verdict: Annotated[str | None, QueryParameter(pattern="^(allowed|refused)$")] = None,
+    code: Annotated[str | None, QueryParameter(pattern=_CODE)] = None,
+    since_ms: Annotated[int | None, QueryParameter(ge=0, le=MAX_MS)] = None,
+    until_ms: Annotated[int | None, QueryParameter(ge=0, le=MAX_MS)] = None,
+    before: Annotated[str | None, QueryParameter(pattern=_DECISION)] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=500)] = 50,
 ) -> PassagePage:
     wanted = PassageFilter(
         site=site or "",
@@ -252,7 +252,7 @@ def get_passages(
 
 
 @get("/passages/{decision_id:str}", operation_id="passage", summary="One decision", sync_to_thread=True)
-def get_passage(control: Control, decision_id: Annotated[str, Parameter(pattern=_DECISION)]) -> PassageDetail:
+def get_passage(control: TheControl, decision_id: Annotated[str, PathParameter(pattern=_DECISION)]) -> PassageDetail:
     with control.database.read() as connection:
         found = find_passage(connection, decision_id)
     if found is None:
@@ -263,12 +263,12 @@ def get_passage(control: Control, decision_id: Annotated[str, Parameter(pattern=
 
 
 @get("/keys", operation_id="keys", summary="API keys, never the keys themselves", sync_to_thread=True)
-def get_keys(control: Control) -> list[KeyView]:
+def get_keys(control: TheControl) -> list[KeyView]:
     return control.federation.keys()
 
 
 @post("/keys", operation_id="createKey", summary="Make a key; the answer is the only time it is seen")
-async def create_key(control: Control, data: KeyWanted) -> NewKey:
+async def create_key(control: TheControl, data: JSONBody[KeyWanted]) -> NewKey:
     made = await asyncio.to_thread(
         control.federation.create_key,
         tenant=data.tenant,
@@ -284,7 +284,7 @@ async def create_key(control: Control, data: KeyWanted) -> NewKey:
 
 
 @delete("/keys/{key_id:str}", operation_id="revokeKey", summary="Revoke a key, everywhere within a second")
-async def revoke_key(control: Control, key_id: Annotated[str, Parameter(pattern="^[0-9a-f]{12}$")]) -> None:
+async def revoke_key(control: TheControl, key_id: Annotated[str, PathParameter(pattern="^[0-9a-f]{12}$")]) -> None:
     await asyncio.to_thread(control.federation.revoke_key, key_id, now=control.clock.now(), actor=ACTOR)
     await control.changed()
 
@@ -295,16 +295,16 @@ async def revoke_key(control: Control, key_id: Annotated[str, Parameter(pattern=
     summary="Take an endpoint out of every route",
     status_code=200,
 )
-async def suspend(control: Control, endpoint_id: Annotated[str, Parameter(pattern=_NAME)]) -> EndpointChanged:
+async def suspend(control: TheControl, endpoint_id: Annotated[str, PathParameter(pattern=_NAME)]) -> EndpointChanged:
     return await set_suspended(control, endpoint_id, suspended=True)
 
 
 @post("/endpoints/{endpoint_id:str}/resume", operation_id="resume", summary="Put it back", status_code=200)
-async def resume(control: Control, endpoint_id: Annotated[str, Parameter(pattern=_NAME)]) -> EndpointChanged:
+async def resume(control: TheControl, endpoint_id: Annotated[str, PathParameter(pattern=_NAME)]) -> EndpointChanged:
     return await set_suspended(control, endpoint_id, suspended=False)
 
 
-async def set_suspended(control: Control, endpoint_id: str, *, suspended: bool) -> EndpointChanged:
+async def set_suspended(control: TheControl, endpoint_id: str, *, suspended: bool) -> EndpointChanged:
     changed = await asyncio.to_thread(
         control.federation.set_suspended, endpoint_id, suspended, now=control.clock.now(), actor=ACTOR
     )
@@ -317,7 +317,7 @@ async def set_suspended(control: Control, endpoint_id: str, *, suspended: bool) 
 
 
 @get("/config", operation_id="config", summary="The effective configuration, each value with its source")
-async def get_config(control: Control) -> tuple[Setting, ...]:
+async def get_config(control: TheControl) -> tuple[Setting, ...]:
     return control.settings()
 
 

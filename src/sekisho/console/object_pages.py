@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Request, Response, get, post
-from litestar.params import Parameter
+from litestar import Response, get, post
+from litestar.params import PathParameter
 
 from sekisho.console.api import explanation, set_suspended
 from sekisho.console.facts import Facts, gather
 from sekisho.console.gateway import current_matrix, matrix_rows, suspension
 from sekisho.console.http import frame_of, left_cookie, page, query_of, redirect, signed_in
+from sekisho.console.inject import Asked, Form, TheControl, TheSessions
 from sekisho.console.objects import (
     ClassVerdict,
     DecisionView,
@@ -22,9 +23,7 @@ from sekisho.console.objects import (
     pretty,
     why_command,
 )
-from sekisho.console.services import Control
-from sekisho.console.session import Sessions
-from sekisho.console.sign_in import Form, require_form
+from sekisho.console.sign_in import require_form
 from sekisho.federation.service import UnknownName
 from sekisho.kernel.errors import SekishoError
 from sekisho.kernel.jurisdictions import PREFECTURES
@@ -33,12 +32,12 @@ from sekisho.residency.model import Allowed
 from sekisho.runtime.changes import Change, changes
 
 _EVENTS = 25
-Id = Annotated[str, Parameter(max_length=64)]
+Id = Annotated[str, PathParameter(max_length=64)]
 
 
 @get("/passages/{decision_id:str}", include_in_schema=False)
 async def decision_page(
-    request: Request[Any, Any, Any], control: Control, sessions: Sessions, decision_id: Id
+    request: Asked, control: TheControl, sessions: TheSessions, decision_id: Id
 ) -> Response[bytes]:
     frame = frame_of(request, control, signed_in(request, control, sessions), section="gateway")
 
@@ -78,9 +77,7 @@ async def decision_page(
 
 
 @get("/sites/{site_id:str}", include_in_schema=False)
-async def site_page(
-    request: Request[Any, Any, Any], control: Control, sessions: Sessions, site_id: Id
-) -> Response[bytes]:
+async def site_page(request: Asked, control: TheControl, sessions: TheSessions, site_id: Id) -> Response[bytes]:
     frame = frame_of(request, control, signed_in(request, control, sessions), section="now")
     facts = await gather(control)
     live = facts.site(site_id)
@@ -110,7 +107,7 @@ async def site_page(
 
 @get("/endpoints/{endpoint_id:str}", include_in_schema=False)
 async def endpoint_page(
-    request: Request[Any, Any, Any], control: Control, sessions: Sessions, endpoint_id: Id
+    request: Asked, control: TheControl, sessions: TheSessions, endpoint_id: Id
 ) -> Response[bytes]:
     frame = frame_of(request, control, signed_in(request, control, sessions), section="now")
     facts = await gather(control)
@@ -123,7 +120,7 @@ async def endpoint_page(
 
 @post("/endpoints/{endpoint_id:str}/suspend", include_in_schema=False)
 async def suspend_form(
-    request: Request[Any, Any, Any], control: Control, sessions: Sessions, endpoint_id: Id, data: Form
+    request: Asked, control: TheControl, sessions: TheSessions, endpoint_id: Id, data: Form
 ) -> Response[bytes]:
     """Then back to the page, which shows what came of it."""
     require_form(data, request, control, sessions)
@@ -133,7 +130,7 @@ async def suspend_form(
 
 @post("/endpoints/{endpoint_id:str}/resume", include_in_schema=False)
 async def resume_form(
-    request: Request[Any, Any, Any], control: Control, sessions: Sessions, endpoint_id: Id, data: Form
+    request: Asked, control: TheControl, sessions: TheSessions, endpoint_id: Id, data: Form
 ) -> Response[bytes]:
     require_form(data, request, control, sessions)
     await set_suspended(control, endpoint_id, suspended=False)
@@ -141,7 +138,7 @@ async def resume_form(
 
 
 def _endpoint_view(
-    request: Request[Any, Any, Any],
+    request: Asked,
     facts: Facts,
     endpoint_id: str,
     done: tuple[Change, ...],
@@ -175,7 +172,7 @@ def _endpoint_view(
 
 
 def _events(
-    control: Control, subjects: tuple[str, ...], wanted: PassageFilter
+    control: TheControl, subjects: tuple[str, ...], wanted: PassageFilter
 ) -> tuple[tuple[Change, ...], tuple[PassageRow, ...]]:
     with control.database.read() as connection:
         # No subject means all of them to `changes`; here it means none.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
-from litestar import Request, Response, get
+from litestar import Response, get
 
 from sekisho.console.api import explanation
 from sekisho.console.facts import gather
@@ -33,17 +32,17 @@ from sekisho.console.http import (
     signed_in,
 )
 from sekisho.console.i18n import Translator
+from sekisho.console.inject import Asked, TheControl, TheSessions
 from sekisho.console.now import Left, now_view
 from sekisho.console.objects import why_command
 from sekisho.console.render import with_query
-from sekisho.console.services import Control
-from sekisho.console.session import COOKIE, Sessions
+from sekisho.console.session import COOKIE
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.store import list_passages
 
 
 @get("/", include_in_schema=False)
-async def now_page(request: Request[Any, Any, Any], control: Control, sessions: Sessions) -> Response[bytes]:
+async def now_page(request: Asked, control: TheControl, sessions: TheSessions) -> Response[bytes]:
     frame = frame_of(request, control, signed_in(request, control, sessions), section="now")
     facts = await gather(control)
     t = frame.translator
@@ -52,7 +51,7 @@ async def now_page(request: Request[Any, Any, Any], control: Control, sessions: 
 
 
 @get("/gateway", include_in_schema=False)
-async def gateway_page(request: Request[Any, Any, Any], control: Control, sessions: Sessions) -> Response[bytes]:
+async def gateway_page(request: Asked, control: TheControl, sessions: TheSessions) -> Response[bytes]:
     frame = frame_of(request, control, signed_in(request, control, sessions), section="gateway")
     filters = Filters.parse(query_of(request))
     facts, listed = await asyncio.gather(gather(control), asyncio.to_thread(passage_list, control, filters))
@@ -67,7 +66,7 @@ async def gateway_page(request: Request[Any, Any, Any], control: Control, sessio
 
 
 @get("/gateway/passages", include_in_schema=False)
-async def passages_part(request: Request[Any, Any, Any], control: Control, sessions: Sessions) -> Response[bytes]:
+async def passages_part(request: Asked, control: TheControl, sessions: TheSessions) -> Response[bytes]:
     """The list alone, for the refresh in place."""
     session = sessions.open(request.cookies.get(COOKIE, ""), now=control.clock.now())
     if session is None:
@@ -77,7 +76,7 @@ async def passages_part(request: Request[Any, Any, Any], control: Control, sessi
 
 
 @get("/gateway/why", include_in_schema=False)
-async def why_page(request: Request[Any, Any, Any], control: Control, sessions: Sessions) -> Response[bytes]:
+async def why_page(request: Asked, control: TheControl, sessions: TheSessions) -> Response[bytes]:
     frame = frame_of(request, control, signed_in(request, control, sessions), section="gateway")
     asked = WhyAsked.parse(query_of(request))
     found, failed = None, ""
@@ -99,7 +98,7 @@ async def why_page(request: Request[Any, Any, Any], control: Control, sessions: 
 
 
 @get("/gateway/dry-run", include_in_schema=False)
-async def dry_run_page(request: Request[Any, Any, Any], control: Control, sessions: Sessions) -> Response[bytes]:
+async def dry_run_page(request: Asked, control: TheControl, sessions: TheSessions) -> Response[bytes]:
     frame = frame_of(request, control, signed_in(request, control, sessions), section="gateway")
     asked = DryRunAsked.parse(query_of(request))
     facts = await gather(control)
@@ -122,7 +121,7 @@ async def dry_run_page(request: Request[Any, Any, Any], control: Control, sessio
     return page(view, frame, cookies=[left_cookie(request)] if changes is not None else [])
 
 
-def passage_list(control: Control, filters: Filters) -> PassageList:
+def passage_list(control: TheControl, filters: Filters) -> PassageList:
     """One page of decisions; a database that does not answer gives a list that says so, not an empty one."""
     now = control.clock.now()
     journal = control.journal()

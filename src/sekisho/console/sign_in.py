@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 import secrets
-from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, Response, get, post
-from litestar.enums import RequestEncodingType
-from litestar.params import Body
+from litestar import Response, get, post
 
 from sekisho.console.http import (
     FORM_COOKIE,
@@ -23,11 +20,9 @@ from sekisho.console.http import (
     session_cookie,
     signed_in,
 )
+from sekisho.console.inject import Asked, Form, TheAttempts, TheControl, TheSessions
 from sekisho.console.render import View
-from sekisho.console.services import Control
-from sekisho.console.session import COOKIE, Attempts, Sessions
-
-Form = Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED)]
+from sekisho.console.session import COOKIE
 
 
 class SignInView(View, frozen=True, kw_only=True):
@@ -47,7 +42,7 @@ class WrongForm(Exception):
     """A form that no page of this session made."""
 
 
-def require_form(form: dict[str, str], request: Request[Any, Any, Any], control: Control, sessions: Sessions) -> None:
+def require_form(form: dict[str, str], request: Asked, control: TheControl, sessions: TheSessions) -> None:
     """The session, and a form that came from one of its pages; raises Elsewhere or WrongForm."""
     session = signed_in(request, control, sessions)
     if not sessions.form_fits(session, str(form.get("csrf", ""))):
@@ -55,7 +50,7 @@ def require_form(form: dict[str, str], request: Request[Any, Any, Any], control:
 
 
 @get("/sign-in", include_in_schema=False)
-async def sign_in_page(request: Request[Any, Any, Any], control: Control, sessions: Sessions) -> Response[bytes]:
+async def sign_in_page(request: Asked, control: TheControl, sessions: TheSessions) -> Response[bytes]:
     after = local_path(query_of(request).get("next", "/"))
     if sessions.open(request.cookies.get(COOKIE, ""), now=control.clock.now()) is not None:
         return redirect(after)
@@ -64,7 +59,7 @@ async def sign_in_page(request: Request[Any, Any, Any], control: Control, sessio
 
 @post("/sign-in", include_in_schema=False)
 async def sign_in(
-    request: Request[Any, Any, Any], control: Control, sessions: Sessions, attempts: Attempts, data: Form
+    request: Asked, control: TheControl, sessions: TheSessions, attempts: TheAttempts, data: Form
 ) -> Response[bytes]:
     now = control.clock.now()
     after = local_path(str(data.get("next", "/")))
@@ -81,9 +76,7 @@ async def sign_in(
 
 
 @post("/sign-out", include_in_schema=False)
-async def sign_out(
-    request: Request[Any, Any, Any], control: Control, sessions: Sessions, data: Form
-) -> Response[bytes]:
+async def sign_out(request: Asked, control: TheControl, sessions: TheSessions, data: Form) -> Response[bytes]:
     require_form(data, request, control, sessions)
     return redirect("/sign-in", cookies=[ended_session(request)])
 
@@ -92,9 +85,9 @@ _STATUS = {"": 200, "wrong": 403, "stale": 403, "wait": 429}
 
 
 def _form(
-    request: Request[Any, Any, Any],
-    control: Control,
-    sessions: Sessions,
+    request: Asked,
+    control: TheControl,
+    sessions: TheSessions,
     *,
     after: str,
     problem: str = "",

@@ -6,8 +6,9 @@ import hmac
 from typing import Annotated, Any
 
 from litestar import Request, Response, get
+from litestar.di import NamedDependency
 from litestar.exceptions import NotAuthorizedException
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from sekisho.residency.publish import TablePublisher
 
@@ -31,10 +32,10 @@ class GatewayToken:
 @get("/internal/v1/table", include_in_schema=False, media_type="application/octet-stream")
 async def route_table(
     request: Request[Any, Any, Any],
-    publisher: TablePublisher,
-    gateway_token: GatewayToken,
+    publisher: NamedDependency[TablePublisher],
+    gateway_token: NamedDependency[GatewayToken],
     # 2^63-1: what a version can be in the database
-    after: Annotated[int, Parameter(ge=0, le=(1 << 63) - 1)] = 0,
+    after: Annotated[int, QueryParameter(ge=0, le=(1 << 63) - 1)] = 0,
 ) -> Response[bytes]:
     """200 with the signed table once its version is above `after`; 204 when nothing came in 25 s."""
     if not gateway_token.opens(request.headers.get("Authorization", "")):

@@ -62,6 +62,10 @@ def problem_of(error: Exception, statuses: Mapping[type[SekishoError], int]) -> 
             document = problem(
                 status, code=_CODES.get(status, "request.invalid"), detail=_detail(error), hint=_HINTS.get(status, "")
             )
+        case RecursionError():
+            # Our own code does not recurse; the JSON decoder does, as deep as a body is nested.
+            status = 400
+            document = problem(400, code=_CODES[400], detail="the body is nested too deeply")
         case _:
             status = 500
             document = problem(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 from sekisho.assembly.home import Home, create, ensure_secrets
 from sekisho.assembly.plane import ControlPlane, Loaded
 from sekisho.federation.model import ApiKey, Endpoint, Federation, Operator, Site, Tenant
 from sekisho.kernel.classes import DataClass
 from sekisho.kernel.clock import Clock, SystemClock
+from sekisho.ledger.model import Attempt, Decision, Dispatch, encode_record
 
 HOSPITAL_KEY = "sk-test-hospital-0123456789abcdef"
 MODEL = "smollm2-135m"
@@ -83,3 +87,67 @@ def new_plane(root: Path, *, clock: Clock | None = None, federation: Federation 
     create(home)
     ensure_secrets(home)
     return ControlPlane(home, load=lambda: loaded(federation), clock=clock or SystemClock())
+
+
+def frame(payload: bytes) -> bytes:
+    """A record as the journal has it (ledger/journal.py)."""
+    return struct.pack("<II", len(payload), zlib.crc32(payload)) + payload
+
+
+def decision(number: int, **given: Any) -> Decision:
+    """A synthetic decision: no gateway made it. `number` orders it in time."""
+    at_ms = given.pop("at_ms", 1_795_000_000_000 + number * 1_000)
+    usual: dict[str, Any] = {
+        "gateway": "gateway",
+        "outcome": "completed",
+        "status": 200,
+        "path": "/v1/chat/completions",
+        "tenant": "hospital",
+        "key": "eea948230d91",
+        "floor": "confidential",
+        "data_class": "confidential",
+        "model": "gpt-4o-mini",
+        "served_model": MODEL,
+        "rules": ("site-in-jurisdiction",),
+        "endpoint": "ishikari-1",
+        "site": "sakura-ishikari",
+        "operator": "sakura",
+        "country": "JP",
+        "attempts": (Attempt(endpoint="ishikari-1", result="ok", duration_us=120_000),),
+        "table": 1,
+        "policy": "64da4e4d",
+        "tokens_in": 20,
+        "tokens_out": 40,
+        "first_byte_us": 90_000,
+        "duration_us": 1_200_000,
+    }
+    return Decision(id=f"{at_ms:012x}{1:010x}{number:010x}", at_ms=at_ms, **{**usual, **given})
+
+
+def refusal(number: int, **given: Any) -> Decision:
+    usual: dict[str, Any] = {
+        "outcome": "refused",
+        "status": 403,
+        "code": "residency.no_eligible_endpoint",
+        "endpoint": "",
+        "site": "",
+        "operator": "",
+        "country": "",
+        "attempts": (),
+        "tokens_in": 0,
+        "tokens_out": 0,
+        "first_byte_us": 0,
+        "duration_us": 1_000,
+    }
+    return decision(number, **{**usual, **given})
+
+
+def write_segment(
+    root: Path, worker: int, number: int, records: list[Decision | Dispatch], *, room: int = 4096
+) -> Path:
+    """A synthetic segment, with the zeros that a writer has reserved behind it."""
+    directory = root / "journal" / f"w{worker}"
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{number:08d}.journal"
+    path.write_bytes(b"".join(frame(encode_record(record)) for record in records) + bytes(room))
+    return path

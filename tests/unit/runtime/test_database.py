@@ -1,0 +1,117 @@
+"""The database: durable, consistent, and never half-written."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from sekisho.assembly.schema import DatabaseTooNew, migrate
+from sekisho.runtime.changes import change_log, changes, record_change
+from sekisho.runtime.database import Database, DatabaseUnavailable, metadata, sqlite_url
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    made = Database(sqlite_url(tmp_path / "control.sqlite"))
+    migrate(made)
+    return made
+
+
+def test_pragmas_that_the_promises_rest_on(database: Database) -> None:
+    with database.read() as connection:
+        said = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    assert said == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def test_a_failure_undoes_all_of_a_transaction(database: Database) -> None:
+    with pytest.raises(RuntimeError, match="half-way"), database.write() as connection:  # noqa: PT012 - the two belong together
+        record_change(connection, now=1.0, actor="test", action="a", subject="x/1")
+        raise RuntimeError("half-way")
+    with database.read() as connection:
+        assert changes(connection) == []
+
+
+def test_a_read_writes_nothing(database: Database) -> None:
+    with database.read() as connection:
+        record_change(connection, now=1.0, actor="test", action="a", subject="x/1")
+    with database.read() as connection:
+        assert changes(connection) == []
+
+
+def test_writers_wait_for_each_other_instead_of_failing(database: Database) -> None:
+    """Each adds one to what it read in the same transaction: a lost update or a busy error would show in the sum."""
+    with database.write() as connection:
+        connection.execute(sa.text("INSERT INTO table_version (id, last) VALUES (1, 0)"))
+    faults: list[BaseException] = []
+
+    def add() -> None:
+        try:
+            for _ in range(20):
+                with database.write() as connection:
+                    last = connection.scalar(sa.text("SELECT last FROM table_version"))
+                    connection.execute(sa.text("UPDATE table_version SET last = :n"), {"n": (last or 0) + 1})
+        except BaseException as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    with database.read() as connection:
+        assert connection.scalar(sa.text("SELECT last FROM table_version")) == 80
+
+
+def test_migrations_make_the_tables_that_the_code_declares(database: Database) -> None:
+    inspector = sa.inspect(database.engine)
+    assert set(inspector.get_table_names()) == {*metadata.tables, "alembic_version"}
+    for name, table in metadata.tables.items():
+        found = {column["name"]: (str(column["type"]), column["nullable"]) for column in inspector.get_columns(name)}
+        wanted = {column.name: (str(column.type), bool(column.nullable)) for column in table.columns}
+        assert found == wanted, name
+        assert inspector.get_pk_constraint(name)["constrained_columns"] == [c.name for c in table.primary_key]
+        assert {tuple(index["column_names"]) for index in inspector.get_indexes(name)} == {
+            tuple(column.name for column in index.columns) for index in table.indexes
+        }
+
+
+def test_migrating_twice_changes_nothing(database: Database) -> None:
+    with database.write() as connection:
+        record_change(connection, now=1.0, actor="test", action="a", subject="x/1")
+    migrate(database)
+    with database.read() as connection:
+        assert len(changes(connection)) == 1
+
+
+def test_a_database_of_a_later_version_is_left_alone(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseTooNew) as refused:
+        migrate(database)
+    assert refused.value.code == "database.too_new"
+    assert refused.value.hint
+
+
+def test_an_unreadable_database_is_a_fault_with_a_next_step(tmp_path: Path) -> None:
+    broken = Database(sqlite_url(tmp_path / "no" / "such" / "directory.sqlite"))
+    with pytest.raises(DatabaseUnavailable) as refused:
+        broken.ready()
+    assert refused.value.hint
+
+
+def test_changes_are_found_by_what_they_are_about(database: Database) -> None:
+    with database.write() as connection:
+        for number in range(3):
+            record_change(connection, now=number, actor="test", action="a", subject=f"x/{number}", detail={"k": "v"})
+    with database.read() as connection:
+        assert [change.subject for change in changes(connection)] == ["x/2", "x/1", "x/0"]
+        found = changes(connection, subjects=("x/1",))
+        assert [(change.subject, change.at_ms, change.detail) for change in found] == [("x/1", 1000, {"k": "v"})]
+        assert connection.scalar(sa.select(sa.func.count()).select_from(change_log)) == 3
