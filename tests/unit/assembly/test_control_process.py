@@ -55,12 +55,12 @@ class Control:
     def secret(self, name: str) -> str:
         return (self.home / "secrets" / name).read_text().strip()
 
-    def get(self, path: str, *, secret: str = "admin_token") -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self.secret(secret)}"}
+    def get(self, path: str, *, by: str = "admin_token") -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.secret(by)}"}
         return httpx.get(self.url + path, headers=headers, timeout=30, trust_env=False)
 
     def version(self) -> int:
-        answer = self.get("/internal/v1/table", secret="gateway_token")
+        answer = self.get("/internal/v1/table", by="gateway_token")
         return int(answer.headers["x-sekisho-table-version"])
 
     def wait_ready(self) -> None:
@@ -168,7 +168,6 @@ def test_a_second_one_on_the_same_home_is_refused(control: Control) -> None:
         capture_output=True,
         timeout=60,
         check=False,
-        env=dict(os.environ),
     )
     assert second.returncode == 2
     assert b"home.in_use" in second.stderr
