@@ -214,9 +214,8 @@ def test_with_a_full_disk_guarded_work_stops_and_public_work_goes_on(small_disk:
         (Who("dev"), Who("hospital", DataClass.CONFIDENTIAL), Who("bureau", DataClass.RESTRICTED)),
     )
     settings = msgspec.structs.replace(QUIET, journal_segment_bytes=128 << 10)
-    with Checkpoint(
-        tmp_path / "g", compiled(source), settings=settings, journal_dir=small_disk / "journal"
-    ) as gateway:
+    journal = small_disk / "journal"
+    with Checkpoint(tmp_path / "g", compiled(source), settings=settings, journal_dir=journal) as gateway:
         keys = ("sk-dev", "sk-hospital", "sk-bureau")
         assert [gateway.ask(request(chat(), key=key)).status for key in keys] == [200, 200, 200]
         with (small_disk / "filler").open("wb", buffering=0) as filler:
