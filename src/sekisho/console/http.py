@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from litestar import Request, Response
 from litestar.datastructures import Cookie
@@ -35,8 +35,8 @@ class SignedOut(Exception):
 
 
 def query_of(request: Request[Any, Any, Any]) -> dict[str, str]:
-    """The last value of each name."""
-    return {name: values[-1] for name, values in request.query_params.dict().items() if values}
+    """The last value of each name, in the order of the address."""
+    return dict(parse_qsl(request.url.query, keep_blank_values=True))
 
 
 def language_of(request: Request[Any, Any, Any]) -> Language:
