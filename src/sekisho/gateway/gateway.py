@@ -32,7 +32,7 @@ from sekisho.residency.table import EndpointEntry, RouteTable
 
 _SWEEP_S = 0.25
 _QUEUE_POLL_S = 0.005
-_OUTBOX = 16
+_OUTBOX = 64
 _HEADS = 2048
 _log = logging.getLogger("sekisho.gateway")
 
@@ -56,6 +56,7 @@ class Gateway:
         self.board = board
         self.loop = loop
         self.now = time.monotonic  # the clock of the event loop, but read anew each time
+        self.wall = time.time()  # Unix seconds as of the last sweep
         self.coarse = self.now()  # as of the last sweep: near enough for deadlines of seconds
         self.next_id = decision_ids(os.urandom(5))
         self.sha256 = hashlib.sha256
@@ -149,6 +150,7 @@ class Gateway:
     async def adopt(self, table: RouteTable) -> None:
         """Make `table` the one that is obeyed; whoever waits asks again by it."""
         previous = self.live
+        self.wall = time.time()
         live = await live_tables.build(table, previous, self._make_endpoint)
         self.live = live
         self.heads.clear()
@@ -239,6 +241,7 @@ class Gateway:
         """Every quarter second: deadlines, idle connections, leases, the date."""
         self._sweeper = self.loop.call_later(_SWEEP_S, self._tick)
         now = self.coarse = self.now()
+        self.wall = time.time()
         self.date = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"
         for client in [c for c in self.clients if c.deadline <= now]:
             client.expire()

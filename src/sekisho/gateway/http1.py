@@ -170,27 +170,27 @@ class Dechunker:
     they be passed on with their framing as they came and other chunks be put between.
     """
 
-    __slots__ = ("_buffer", "_left", "done", "rest")
+    __slots__ = ("buffer", "done", "left", "rest")
 
     def __init__(self) -> None:
-        self._buffer = b""
-        self._left = 0  # payload and CRLF of the current chunk that are still to come
+        self.buffer = b""
+        self.left = 0  # payload and CRLF of the current chunk that are still to come
         self.done = False
         self.rest = b""
 
     @property
     def aligned(self) -> bool:
-        return not self._left and not self._buffer
+        return not self.left and not self.buffer
 
     def feed(self, data: bytes) -> list[bytes]:
         """Payload parts of `data`, in order. Raises Malformed."""
-        if self._buffer:
-            data = self._buffer + data
-            self._buffer = b""
+        if self.buffer:
+            data = self.buffer + data
+            self.buffer = b""
         parts: list[bytes] = []
         position = 0
         size = len(data)
-        left = self._left
+        left = self.left
         while position < size:
             if left:
                 take = min(left, size - position)
@@ -207,7 +207,7 @@ class Dechunker:
             if match is None:
                 tail = data[position : position + 10]
                 if len(tail) < 10 and re.fullmatch(rb"[0-9A-Fa-f]{0,8}\r?", tail) and tail != b"\r":
-                    self._buffer = tail
+                    self.buffer = tail
                     break
                 raise Malformed("a chunk's size line is malformed, or has an extension")
             length = int(match[1], 16)
@@ -225,9 +225,9 @@ class Dechunker:
                 self.done = True
                 self.rest = data[match.end() + 2 :]
             elif tail in (b"", b"\r"):
-                self._buffer = data[position:]
+                self.buffer = data[position:]
             else:
                 raise Malformed("trailers after a chunked body are not accepted")
             break
-        self._left = left
+        self.left = left
         return parts

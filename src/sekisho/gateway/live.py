@@ -104,13 +104,13 @@ class Tenant:
         self.lanes: dict[tuple[str, int, str, bytes, str], Lane] | None = None
         self._salted: Hash | None = None
 
-    def commitment(self, decision: str) -> Hash:
+    def commitment(self, decision: bytes) -> Hash:
         """A hash that is ready for the body: SHA-256(salt ‖ decision id ‖ …)."""
         salted = self._salted
         if salted is None:
             salted = self._salted = hashlib.sha256(self.entry.salt)
         hasher = salted.copy()
-        hasher.update(decision.encode())
+        hasher.update(decision)
         return hasher
 
 

@@ -80,9 +80,9 @@ class Lane:
         self.request_head = endpoint.request_head(path)
         self.metrics = metrics.lane(tenant=tenant.entry.id, data_class=data_class, site=endpoint.site)
 
-    def dispatch(self, id: str, at_ms: int) -> bytes:
+    def dispatch(self, id: bytes, at_ms: int) -> bytes:
         """The dispatch record."""
-        return b'%b%b","at_ms":%d%b' % (_DISPATCH_START, id.encode(), at_ms, self._dispatch_end)
+        return b"".join((_DISPATCH_START, id, b'","at_ms":', str(at_ms).encode(), self._dispatch_end))
 
     def completed(
         self,

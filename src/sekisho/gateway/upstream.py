@@ -131,7 +131,7 @@ class UpstreamConnection:
         return self._dechunker is None or self._dechunker.aligned
 
     def send(self, exchange: Passage, head: bytes, body: bytes, *, deadline: float) -> None:
-        """Send a request: one write when it is small."""
+        """Send a request. `body`: what is too long to stand in one piece with the head."""
         transport = self.transport
         assert transport is not None
         self.exchange = exchange
@@ -139,10 +139,10 @@ class UpstreamConnection:
         self._dechunker = None
         self.used += 1
         self.deadline = deadline
-        if len(body) <= 16384:
-            self.endpoint.write(transport, head + body)
-        else:
+        if body:
             transport.writelines((head, body))
+        else:
+            self.endpoint.write(transport, head)
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -154,7 +154,7 @@ class UpstreamConnection:
         try:
             if head is not None:
                 dechunker = self._dechunker
-                if dechunker is not None and dechunker.aligned:
+                if dechunker is not None and not dechunker.left and not dechunker.buffer:
                     # The usual case of a stream: one whole chunk, and nothing else.
                     line = data.find(b"\r\n", 0, 6)
                     size = _CHUNK_SIZES.get(data[:line])
