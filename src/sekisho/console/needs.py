@@ -10,6 +10,7 @@ import msgspec
 from sekisho.console.facts import Facts
 from sekisho.console.i18n import Translator
 from sekisho.console.render import with_query
+from sekisho.residency.compile import ENDPOINT_SUSPENDED
 from sekisho.residency.table import Closed
 
 # A worker takes a new table within a second; this much later something is wrong.
@@ -118,12 +119,14 @@ def _routes(facts: Facts, t: Translator) -> Iterator[Need]:
     for (data_class, model), (route, tenants, at_floor) in closed.items():
         reason = route.reasons[0] if route.reasons else None
         said = (reason.ja if t.language == "ja" else reason.en) if reason else ""
-        owners = dict.fromkeys(operators.get(each.site, each.site) for each in route.reasons)
+        owners = [operators.get(each.site, each.site) for each in route.reasons]
+        if any(each.rule == ENDPOINT_SUSPENDED for each in route.reasons):
+            owners = [t("You")]  # what a person here took out, a person here can put back
         yield Need(
             severity="stop" if at_floor else "act",
             title=t("Nobody may serve %(data_class)s work with %(model)s", data_class=data_class, model=model),
             why=t("Refused for %(tenants)s. %(reason)s", tenants=", ".join(tenants), reason=said),
-            owner=", ".join(owners),
+            owner=", ".join(dict.fromkeys(owners)),
             action=t("See why"),
             href=with_query("/gateway/why", {"tenant": tenants[0], "class": data_class, "model": model}),
         )
