@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -24,6 +25,7 @@ from sekisho.gateway.listener import ClientConnection
 from sekisho.gateway.settings import ListenTls, WorkerSpec
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.journal import Journal
+from sekisho.ledger.model import Decision
 
 _log = logging.getLogger("sekisho.worker")
 
@@ -62,6 +64,9 @@ async def serve(spec: WorkerSpec) -> None:
     journal.open(loop)
     gateway = Gateway(index=spec.index, settings=settings, journal=journal, board=board, loop=loop)
     gateway.metrics.worker_lost = journal.recovered
+    stop_tracing = None
+    if settings.otlp_endpoint is not None:
+        gateway.on_decision, stop_tracing = _tracing(settings.otlp_endpoint, gateway.name)
     if journal.error:
         _log.error("the journal can't be written: %s", journal.error)
     feed = Feed(
@@ -101,6 +106,20 @@ async def serve(spec: WorkerSpec) -> None:
         Path(spec.admin_socket).unlink()
     journal.close()
     board.close()
+    if stop_tracing is not None:
+        stop_tracing()
+
+
+def _tracing(endpoint: str, name: str) -> tuple[Callable[[Decision, bytes | None], None], Callable[[], None]]:
+    try:
+        from sekisho.assembly.tracing import otlp_exporter, tracer  # noqa: PLC0415 - needs the extra `otel`
+    except ImportError:
+        raise SekishoError(
+            "otlp_endpoint is set, but the OpenTelemetry SDK is not installed",
+            code="telemetry.missing",
+            hint="install sekisho with the extra `otel`, or take the setting out",
+        ) from None
+    return tracer(otlp_exporter(endpoint), gateway=name)
 
 
 async def _admin(gateway: Gateway, path: Path) -> asyncio.AbstractServer:

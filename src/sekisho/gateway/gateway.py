@@ -69,7 +69,7 @@ class Gateway:
         self.draining = False
         self.started_at = time.time()
         self.date = b""
-        self.on_decision: Callable[[Decision], None] | None = None
+        self.on_decision: Callable[[Decision, bytes | None], None] | None = None
         self.heads: dict[bytes, KnownHead] = {}
         self.limited: list[Tenant] = []  # tenants whose limits are in use
         self._outbox: list[tuple[asyncio.Transport, bytes]] = []

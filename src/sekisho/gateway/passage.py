@@ -1083,7 +1083,7 @@ class Passage:
         )
         gateway.metrics.observe(decision)
         if gateway.on_decision is not None:
-            gateway.on_decision(decision)
+            gateway.on_decision(decision, self._trace)
         return gateway.journal.decide(self.id, encode_record(decision), guarded=self.guarded and outcome != "refused")
 
     def _list_models(self, tenant: Tenant, table: LiveTable, data_class: DataClass) -> None:
