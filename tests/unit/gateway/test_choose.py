@@ -2,49 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sekisho.gateway.choose import all_out, choose
-from sekisho.gateway.limits import Board, Slots
-from sekisho.gateway.live import Route
-from sekisho.gateway.settings import GatewaySettings
 from sekisho.gateway.upstream import Endpoint
-from sekisho.residency.table import EndpointEntry, RouteSet
-
-
-@contextmanager
-def route(slots: list[int], *, names: str = "e") -> Iterator[Route]:
-    """A route over endpoints that nobody connects to."""
-    loop = asyncio.new_event_loop()
-    with tempfile.TemporaryDirectory() as folder:
-        board = Board(Path(folder) / "limits.shm", worker=0, workers=1)
-        made = []
-        for index, count in enumerate(slots):
-            entry = EndpointEntry(
-                id=f"{names}{index}", site="s", operator="o", country="JP", url="http://127.0.0.1:1/v1", slots=count
-            )
-            made.append(
-                Endpoint(
-                    entry,
-                    settings=GatewaySettings(),
-                    slots=Slots(board, f"e/{entry.id}", count),
-                    loop=loop,
-                    on_usable=lambda _: None,
-                    write=lambda *_: None,
-                )
-            )
-        yield Route(tuple(made), RouteSet(endpoints=tuple(range(len(slots))), rules=("any",)))
-        board.close()
-    loop.close()
+from support.routes import route
 
 
 def begin(endpoint: Endpoint) -> None:
