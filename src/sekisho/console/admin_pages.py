@@ -22,6 +22,7 @@ from sekisho.federation.service import KeyView, NewKey
 from sekisho.kernel.errors import SekishoError
 
 _DAY_S = 86_400.0
+SHOWN_KEYS = 200
 LIFETIMES: dict[str, float | None] = {"never": None, "30d": 30 * _DAY_S, "90d": 90 * _DAY_S, "365d": 365 * _DAY_S}
 
 
@@ -41,7 +42,10 @@ class SettingsView(View, frozen=True, kw_only=True):
 class KeysView(View, frozen=True, kw_only=True):
     """`made` is there right after a key was made: the only time that it is seen."""
 
-    keys: tuple[KeyView, ...]
+    keys: tuple[KeyView, ...]  # at most SHOWN_KEYS of those that fit `wanted`
+    fitting: int
+    total: int
+    wanted: str
     made: NewKey | None
     failed: str
     choices: Choices
@@ -127,8 +131,14 @@ async def _keys(
 ) -> Response[bytes]:
     frame = frame_of(request, control, signed_in(request, control, sessions), section="keys")
     keys = tuple(await asyncio.to_thread(control.federation.keys))
+    wanted = query_of(request).get("q", "").strip()[:100]
+    needle = wanted.lower()
+    fitting = [key for key in keys if needle in f"{key.id} {key.tenant} {key.label}".lower()]
     view = KeysView(
-        keys=keys,
+        keys=tuple(fitting[:SHOWN_KEYS]),
+        fitting=len(fitting),
+        total=len(keys),
+        wanted=wanted,
         made=made,
         failed=failed,
         choices=choices(control.table()),

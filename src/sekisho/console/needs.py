@@ -11,7 +11,7 @@ from sekisho.console.facts import Facts
 from sekisho.console.i18n import Translator
 from sekisho.console.render import with_query
 from sekisho.residency.compile import ENDPOINT_SUSPENDED
-from sekisho.residency.table import Closed
+from sekisho.residency.table import Closed, TenantEntry
 
 # A worker takes a new table within a second; this much later something is wrong.
 TABLE_LAG_S = 10.0
@@ -106,15 +106,19 @@ def _routes(facts: Facts, t: Translator) -> Iterator[Need]:
     state = facts.state
     if state is None:
         return
-    closed: dict[tuple[str, str], tuple[Closed, list[str], bool]] = {}
+    # Profile by profile: ten thousand tenants share a handful of them.
+    tenants_of: dict[int, list[TenantEntry]] = {}
     for tenant in state.table.tenants:
-        for data_class, routes in state.table.profiles[tenant.profile].routes.items():
+        tenants_of.setdefault(tenant.profile, []).append(tenant)
+    closed: dict[tuple[str, str], tuple[Closed, list[str], bool]] = {}
+    for profile, tenants_here in tenants_of.items():
+        for data_class, routes in state.table.profiles[profile].routes.items():
             for model, index in routes.items():
                 route = state.table.routes[index]
                 if isinstance(route, Closed):
-                    _, tenants, floor = closed.get((data_class, model), (route, [], False))
-                    at_floor = floor or data_class == tenant.floor
-                    closed[data_class, model] = (route, [*tenants, tenant.id], at_floor)
+                    _, names, at_floor = closed.get((data_class, model), (route, [], False))
+                    at_floor = at_floor or any(tenant.floor == data_class for tenant in tenants_here)
+                    closed[data_class, model] = (route, [*names, *(tenant.id for tenant in tenants_here)], at_floor)
     operators = {live.site.id: live.operator.name for live in facts.sites}
     for (data_class, model), (route, tenants, at_floor) in closed.items():
         reason = route.reasons[0] if route.reasons else None
@@ -125,11 +129,17 @@ def _routes(facts: Facts, t: Translator) -> Iterator[Need]:
         yield Need(
             severity="stop" if at_floor else "act",
             title=t("Nobody may serve %(data_class)s work with %(model)s", data_class=data_class, model=model),
-            why=t("Refused for %(tenants)s. %(reason)s", tenants=", ".join(tenants), reason=said),
+            why=t("Refused for %(tenants)s. %(reason)s", tenants=_some(tenants), reason=said),
             owner=", ".join(dict.fromkeys(owners)),
             action=t("See why"),
             href=with_query("/gateway/why", {"tenant": tenants[0], "class": data_class, "model": model}),
         )
+
+
+def _some(names: list[str], most: int = 6) -> str:
+    """The first names, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} (+{len(names) - most:,})"
 
 
 def _endpoints(facts: Facts, t: Translator) -> Iterator[Need]:
