@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ipaddress
 import os
 import ssl
 import time
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from sekisho.federation.address import forbidden_address
 from sekisho.federation.model import SecretRef, UpstreamTls
 from sekisho.gateway.http1 import Dechunker, Malformed, ResponseHead, parse_response, without_length
 from sekisho.gateway.limits import Slots
@@ -400,6 +402,11 @@ class Endpoint:
                 ssl=self._ssl,
                 server_hostname=name,
             )
+        peer = transport.get_extra_info("peername")
+        why = forbidden_address(ipaddress.ip_address(peer[0].partition("%")[0])) if peer else None
+        if why is not None:  # a name can lead anywhere by now; nothing has been sent yet
+            transport.abort()
+            raise EndpointUnusable(f"endpoint {self.id} resolves to {peer[0]}, which {why}", code="endpoint.address")
         if tls is not None and tls.pins:
             certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
             if certificate is None or pin_of(certificate) not in tls.pins:
