@@ -383,10 +383,14 @@ def test_a_kept_connection_that_was_closed_costs_nobody_anything(lab: Lab) -> No
 
 def test_an_answer_that_comes_before_the_request_is_through_ends_the_connection(lab: Lab) -> None:
     """The rest of the body still goes out on it: whatever is sent after it could be read as part of it."""
+    after = bytearray()
 
     async def early(turn: Turn) -> None:
         await turn.send(whole(b'{"error":{"message":"too long"}}', status="400 Bad Request"))
-        await turn.pause(1.0)
+        await turn.pause(0.3)
+        while part := await turn.reader.read(1 << 20):
+            after.extend(part.replace(b"x", b""))
+        turn.close()
 
     lab.jp.read_bodies = False
     lab.jp.script = early
@@ -399,7 +403,7 @@ def test_an_answer_that_comes_before_the_request_is_through_ends_the_connection(
             assert wire.ask(request(chat(MODEL), key=KEY)).body == message()
     finally:
         lab.jp.read_bodies = True
-    assert len({each.connection for each in lab.jp.received}) == 2
+    assert b"POST" not in after, "another request on the same connection"
 
 
 def test_many_answers_at_once_reach_those_who_asked(lab: Lab) -> None:
