@@ -15,7 +15,7 @@ from sekisho.console.services import TableState
 from sekisho.federation.service import FederationService
 from sekisho.kernel.clock import Clock
 from sekisho.kernel.errors import SekishoError
-from sekisho.residency.compile import compile_table
+from sekisho.residency.compile import compile_table, next_expiry
 from sekisho.residency.model import Policy
 from sekisho.residency.publish import PublishedTable, TablePublisher
 from sekisho.residency.store import next_version, salts_for
@@ -24,6 +24,8 @@ from sekisho.runtime.database import Database
 
 _log = logging.getLogger(__name__)
 # After a failure: soon, because guarded routes close when nothing new comes.
+# After an expiry: late enough that the clock has passed it, well inside the second that law 5 gives.
+EXPIRY_MARGIN_S = 0.05
 RETRY_S = 2.0
 
 
@@ -75,14 +77,19 @@ class TableMaker:
         return made
 
     async def run(self) -> None:
-        """Renews for ever: at a quarter of the evidence's validity, so that three renewals may fail."""
+        """Renews for ever: at a quarter of the evidence's validity, so that three renewals may fail, and as soon as a
+        site's evidence has run out, so that the routes it was part of open again without it."""
         while True:
-            delay_s = RETRY_S if self.error else self._settings().evidence_validity_s / 4
-            await asyncio.sleep(delay_s)
+            await asyncio.sleep(RETRY_S if self.error else self._pause_s())
             try:
                 await self.renew()
             except SekishoError:
                 continue  # kept and logged by `renew`; tried again after RETRY_S
+
+    def _pause_s(self) -> float:
+        usual = self._settings().evidence_validity_s / 4
+        expiry = next_expiry(self.made.table) if self.made is not None else None
+        return usual if expiry is None else min(usual, max(expiry - self._clock.now(), 0.0) + EXPIRY_MARGIN_S)
 
     def adopt_floor(self) -> None:
         """Goes on above the version of the last good table on disk: a database that was lost must not make the
