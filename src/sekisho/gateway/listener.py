@@ -74,23 +74,23 @@ class ClientConnection:
 
     def data_received(self, data: bytes) -> None:
         state = self._state
-        if state is _HEAD:
+        if state == _HEAD:
             if self._buffer:
                 data = self._buffer + data
             self._buffer = data
             self._process()
-        elif state is _BODY:
+        elif state == _BODY:
             self._read_body(data)
-        elif state is _BUSY:
+        elif state == _BUSY:
             self._buffer += data
             if len(self._buffer) > _PIPELINE_BYTES and not self._paused and self.transport is not None:
                 self._paused = True
                 self.transport.pause_reading()
-        elif state is _LINGER:
+        elif state == _LINGER:
             self._left -= len(data)
             if self._left < 0:
                 self.cut()
-        elif state is _PROXY:
+        elif state == _PROXY:
             self._buffer += data
             self._read_proxy()
 
@@ -100,7 +100,7 @@ class ClientConnection:
             return
         self._looping = True
         try:
-            while self._state is _HEAD and self._buffer:
+            while self._state == _HEAD and self._buffer:
                 if not self._read_head():
                     break
         finally:
@@ -315,7 +315,7 @@ class ClientConnection:
 
     def finished(self, *, keep_alive: bool) -> None:
         self.passage = None
-        if self._state is _CLOSED:
+        if self._state == _CLOSED:
             return
         if not keep_alive or self.gateway.draining:
             self._linger()
@@ -362,7 +362,7 @@ class ClientConnection:
             self.passage.pause()
 
     def resume_writing(self) -> None:
-        if self._state is _BUSY:
+        if self._state == _BUSY:
             self.deadline = _NEVER
         if self.passage is not None:
             self.passage.resume()
@@ -383,9 +383,9 @@ class ClientConnection:
         """The deadline has passed: idle connections close, half a request gets 408, a client that does not read or
         that lingers is cut off."""
         self.deadline = _NEVER
-        if self._state is _HEAD and self._buffer:
+        if self._state == _HEAD and self._buffer:
             self._refuse_unread(of("http.timeout"))
-        elif self._state is _BODY:
+        elif self._state == _BODY:
             self._refuse_body(of("http.timeout"))
         elif self.transport is not None:
             self._state = _CLOSED

@@ -47,6 +47,7 @@ _PASSED_HEADERS = frozenset({b"content-type", b"retry-after", b"x-request-id", b
 
 
 _RESTRICTED = int(DataClass.RESTRICTED)
+_CONFIDENTIAL = int(DataClass.CONFIDENTIAL)
 # States, as plain integers: they are compared several times a request.
 _READING = 0  # the request
 _WAITING = 1  # for a slot, a connection or the answer
@@ -102,12 +103,12 @@ class Passage:
 
     __slots__ = (
         "_aligned", "_answer", "_asked", "_attempts", "_body", "_close_framed", "_commit_answer", "_connection",
-        "_endpoint", "_estimate", "_expires_at", "_first_byte", "_fresh", "_hashed", "_hedge", "_held",
-        "_held_size", "_id", "_inject", "_keep_alive", "_lane", "_limits", "_meter", "_model", "_ok_after_s",
-        "_parts", "_passed", "_path", "_prefix_hash", "_queue_s", "_queued_at", "_raw_ok", "_route", "_sent_at",
-        "_slotted", "_started", "_state", "_tokens", "_trace", "_version", "at_ms", "bytes_in", "bytes_out",
-        "client", "data_class", "dispatched", "gateway", "guarded", "id", "key_id", "queue_deadline", "table",
-        "tenant", "tried", "waiting",
+        "_counted", "_endpoint", "_estimate", "_expires_at", "_first_byte", "_fresh", "_hashed", "_hedge",
+        "_held", "_held_size", "_id", "_inject", "_keep_alive", "_lane", "_limits", "_meter", "_model",
+        "_ok_after_s", "_parts", "_passed", "_path", "_prefix_hash", "_queue_s", "_queued_at", "_raw_ok",
+        "_route", "_sent_at", "_slotted", "_started", "_state", "_tokens", "_trace", "_version", "at_ms",
+        "bytes_in", "bytes_out", "client", "data_class", "dispatched", "gateway", "guarded", "id", "key_id",
+        "queue_deadline", "table", "tenant", "tried", "waiting",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, client: ClientConnection) -> None:
@@ -165,6 +166,7 @@ class Passage:
         self._hashed = ""
         self._tokens: Tokens | None = None
         self._commit_answer: Hash = gateway.no_hash
+        self._counted = 0
         self._passed: list[bytes] = []
 
     # -- the request
@@ -200,7 +202,7 @@ class Passage:
                 return of("class.invalid")
             data_class = max(data_class, asked)
         self.data_class = data_class
-        self.guarded = data_class >= 2
+        self.guarded = data_class >= _CONFIDENTIAL
         if path not in INFERENCE:
             if path != b"/v1/models":
                 return of("http.not_found")
@@ -253,6 +255,8 @@ class Passage:
     def read_body(self, body: bytes) -> None:
         """The whole body is here: route, admit and send it on, or refuse."""
         self.bytes_in = size = len(body)
+        self.gateway.buffered += size  # it is held until the answer is complete: another endpoint may need it
+        self._counted = size
         tenant, table, data_class, path = self.tenant, self.table, self.data_class, self._path
         assert tenant is not None and table is not None and data_class is not None
         if path == b"/v1/models":
@@ -408,6 +412,7 @@ class Passage:
             tenant = self.tenant = known[0]
             if self.data_class is not None and tenant.floor > self.data_class:
                 self.data_class = tenant.floor
+                self.guarded = tenant.floor >= _CONFIDENTIAL
         route = self._resolve()
         if isinstance(route, Refusal):
             return route
@@ -424,18 +429,8 @@ class Passage:
         if self._queued_at:
             self._queue_s += gateway.now() - self._queued_at
             self._queued_at = 0.0
-        route = self._route
-        assert route is not None and self.data_class is not None
-        if gateway.live is not self.table or (route.valid_until is not None and route.valid_until <= gateway.wall):
-            refusal = self._follow_table()
-            if refusal is None and endpoint not in self._route.endpoints:  # type: ignore[union-attr] # just set
-                self._free_slot()
-                self._seek()
-                return
-            if refusal is not None:
-                self._free_slot()
-                self.fail(refusal)
-                return
+        if not self._may_go(endpoint):
+            return
         self._sent_at = gateway.now()
         lane = self._lane = self._lane_to(endpoint)
         self.dispatched = True
@@ -453,11 +448,31 @@ class Passage:
         else:
             self._launch()
 
+    def _may_go(self, endpoint: Endpoint) -> bool:
+        """Whether the newest table still lets this request go to `endpoint`. False: it was refused, or goes
+        elsewhere. Asked again after every wait: a change must hold within a second, not from the next request on."""
+        route, gateway = self._route, self.gateway
+        assert route is not None
+        if gateway.live is self.table and (route.valid_until is None or route.valid_until > gateway.wall):
+            return True
+        refusal = self._follow_table()
+        route = self._route
+        if refusal is None and route is not None and endpoint in route.endpoints:
+            return True
+        self._free_slot()
+        if refusal is None:
+            self._seek()
+        else:
+            self.fail(refusal)
+        return False
+
     def _launch(self) -> None:
         """The dispatch is on record: let the request go."""
         endpoint = self._endpoint
-        if self._state is not _WAITING or endpoint is None:
+        if self._state != _WAITING or endpoint is None:
             return  # the client left in the meantime
+        if not self._may_go(endpoint):
+            return
         connection = None if self._fresh else endpoint.idle()
         if connection is not None:
             self._send(connection)
@@ -474,14 +489,22 @@ class Passage:
                 code = "upstream.unusable"
             if self._hedge is not None and self._hedge.endpoint is endpoint:
                 self._drop_hedge(code)
-            elif self._endpoint is endpoint and self._state is _WAITING:
+            elif self._endpoint is endpoint and self._state == _WAITING:
                 self._attempt_failed(code)
             return
-        if self._hedge is not None and self._hedge.endpoint is endpoint and self._state is _WAITING:
-            self._hedge.connection = connection
+        hedge = self._hedge
+        if hedge is not None and hedge.endpoint is endpoint and self._state == _WAITING:
+            if self.gateway.live is not self.table:
+                endpoint.keep(connection)
+                self._drop_hedge("hedge.lost")
+                return
+            hedge.connection = connection
             self._transmit(connection)
-        elif self._endpoint is endpoint and self._state is _WAITING and self._connection is None:
-            self._send(connection)
+        elif self._endpoint is endpoint and self._state == _WAITING and self._connection is None:
+            if self._may_go(endpoint):
+                self._send(connection)
+            else:
+                endpoint.keep(connection)
         else:
             endpoint.keep(connection)
 
@@ -537,7 +560,7 @@ class Passage:
     def _start_hedge(self, first: Endpoint) -> None:
         """No first byte yet: ask a second endpoint of the set too, and take whichever answers first."""
         gateway, route = self.gateway, self._route
-        if self._state is not _WAITING or self._endpoint is not first or self._hedge is not None or route is None:
+        if self._state != _WAITING or self._endpoint is not first or self._hedge is not None or route is None:
             return
         endpoint = choose(route, None, (*self.tried, first), load_bound=gateway.settings.load_bound)
         if endpoint is None:
@@ -598,14 +621,14 @@ class Passage:
             return
         payload = parts[0] if len(parts) == 1 else b"".join(parts)
         state = self._state
-        if state is _RELAYING:
+        if state == _RELAYING:
             self._relay(connection, raw, payload, done)
             return
         if payload and not self._first_byte:
             self._first_byte = time.monotonic()
         self._answer = head
         ok = 200 <= head.status < 300
-        if done and ok and state is _WAITING:  # the usual case: all of it at once
+        if done and ok and state == _WAITING:  # the usual case: all of it at once
             self._whole_answer(head, payload)
             return
         self._state = _HOLDING
@@ -625,7 +648,7 @@ class Passage:
 
     def on_chunk(self, connection: UpstreamConnection, head: ResponseHead, raw: bytes, payload: bytes) -> None:
         """One whole chunk of a stream: pass it on as it came, and look into it later where that is enough."""
-        if self._raw_ok and self._state is _RELAYING and connection is self._connection:
+        if self._raw_ok and self._state == _RELAYING and connection is self._connection:
             meter = self._meter
             if (
                 not self._inject
@@ -774,7 +797,7 @@ class Passage:
         self.fail(of(code))
 
     def on_failure(self, connection: UpstreamConnection, code: str, *, stale: bool) -> None:
-        if self._state is _OVER:
+        if self._state == _OVER:
             return
         if self._hedge is not None and connection is self._hedge.connection:
             self._drop_hedge(code)
@@ -787,7 +810,7 @@ class Passage:
                 self._endpoint.failed(code)
             self._promote_hedge(code)
             return
-        if self._state is _RELAYING:
+        if self._state == _RELAYING:
             self._cut_off(connection, code)
         elif stale and not self._fresh:
             # The endpoint closed a kept connection just as we used it: not its failure, try on a new one.
@@ -849,7 +872,7 @@ class Passage:
 
     def pause(self) -> None:
         """The client does not keep up: stop reading from the endpoint."""
-        if self._connection is not None and self._state is _RELAYING:
+        if self._connection is not None and self._state == _RELAYING:
             self._connection.pause_reading()
 
     def resume(self) -> None:
@@ -858,7 +881,7 @@ class Passage:
 
     def client_gone(self, *, status: int = 499) -> None:
         """The client left: the endpoint must stop working on it at once."""
-        if self._state is _OVER:
+        if self._state == _OVER:
             return
         if self._endpoint is not None and self._slotted:
             self._note_attempt("client.gone")
@@ -875,7 +898,7 @@ class Passage:
         self._answer_refusal("failed" if self._attempts else "refused", refusal)
 
     def _answer_refusal(self, outcome: Outcome, refusal: Refusal) -> None:
-        if self._state is _OVER:
+        if self._state == _OVER:
             return
         body = body_of(refusal, self.id)
         self.bytes_out = len(body)
@@ -997,6 +1020,8 @@ class Passage:
 
     def _settle(self, tokens: Tokens | None) -> None:
         """Give the tenant's slots back, and what was reserved but not used (or charge what was used beyond it)."""
+        self.gateway.buffered -= self._counted
+        self._counted = 0
         limits = self._limits
         if limits:
             self._limits = ()

@@ -340,7 +340,8 @@ class Journal:
             return None
         carried = b"".join(map(_frame, self._open.values()))
         if len(carried) + needed > segment.size:
-            raise JournalUnavailable("a segment is smaller than the open passages", hint="raise journal_segment")
+            self._next = segment
+            return None  # more is open than a segment holds: nothing new is let in until some of it has ended
         segment.map[: len(carried)] = carried
         segment.position = len(carried)
         if self._segment is not None:
