@@ -136,6 +136,12 @@ class Reading:
 
 
 _PROMPTS = ("messages", "prompt", "input")
+_MEANT = frozenset(
+    {
+        "model", "stream", "stream_options", "n", "messages", "prompt", "input",
+        "max_completion_tokens", "max_tokens", "max_output_tokens",
+    }
+)  # fmt: skip
 _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
@@ -149,6 +155,13 @@ def read_body(body: bytes, *, prefix_bytes: int) -> Reading:
                 "request.invalid_json", "the body is not UTF-8", "send one JSON object, in UTF-8"
             ) from None
     top = read_top(body)
+    for key in top:
+        if key not in _MEANT and key.lower() in _MEANT:
+            raise BodyRefused(
+                "request.duplicate_key",
+                "a key of the body differs from one that counts in upper and lower case only",
+                f"write {key.lower()!r}; some servers read both as one",
+            )
     get = top.get
     if (raw := get("model")) is None:
         raise BodyRefused(

@@ -56,7 +56,6 @@ class Gateway:
         self.board = board
         self.loop = loop
         self.now = time.monotonic  # the clock of the event loop, but read anew each time
-        self.wall = time.time()  # Unix seconds as of the last sweep
         self.coarse = self.now()  # as of the last sweep: near enough for deadlines of seconds
         self.next_id = decision_ids(os.urandom(5))
         self.sha256 = hashlib.sha256
@@ -73,6 +72,7 @@ class Gateway:
         self.heads: dict[bytes, KnownHead] = {}
         self.limited: list[Tenant] = []  # tenants whose limits are in use
         self._outbox: list[tuple[asyncio.Transport, bytes]] = []
+        self._retired: list[Endpoint] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._polling = False
         self._retry_credit = 10.0
@@ -150,7 +150,6 @@ class Gateway:
     async def adopt(self, table: RouteTable) -> None:
         """Make `table` the one that is obeyed; whoever waits asks again by it."""
         previous = self.live
-        self.wall = time.time()
         live = await live_tables.build(table, previous, self._make_endpoint)
         self.live = live
         self.heads.clear()
@@ -162,6 +161,7 @@ class Gateway:
             for id, endpoint in previous.endpoints.items():
                 if live.endpoints.get(id) is not endpoint:
                     endpoint.retire()
+                    self._retired.append(endpoint)
             await live_tables.dismantle(previous)
         _log.info("route table %d adopted", table.version)
 
@@ -241,17 +241,18 @@ class Gateway:
         """Every quarter second: deadlines, idle connections, leases, the date."""
         self._sweeper = self.loop.call_later(_SWEEP_S, self._tick)
         now = self.coarse = self.now()
-        self.wall = time.time()
         self.date = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"
-        for client in [c for c in self.clients if c.deadline <= now]:
-            client.expire()
+        for client in list(self.clients):
+            if client.deadline <= now:
+                client.expire()
+            elif client.deaf:
+                client.listen_for_close()
         live = self.live
         if live is None:
             return
-        for endpoint in live.endpoints.values():
-            for connection in list(endpoint.connections):
-                connection.sweep(now)
-            endpoint.close_idle(now, self.settings.upstream_idle_timeout_s)
+        for endpoint in (*live.endpoints.values(), *self._retired):
+            endpoint.sweep(now)
+        self._retired = [endpoint for endpoint in self._retired if endpoint.connections]
         self._swept += 1
         if self._swept % 2 == 0:
             for endpoint in live.endpoints.values():

@@ -114,15 +114,27 @@ def _why(head: bytes) -> Malformed:
 
 
 class ResponseHead:
-    """`length` -1: chunked, -2: until the connection closes. `headers`: those that are looked at or passed on."""
+    """`length` -1: chunked, -2: until the connection closes. `headers`: those that are looked at or passed on.
+    `plain`: an answer in JSON with nothing but that to pass on."""
 
-    __slots__ = ("headers", "keep_alive", "length", "status")
+    __slots__ = ("headers", "keep_alive", "length", "plain", "status")
 
     def __init__(self, status: int, headers: dict[bytes, bytes], length: int, keep_alive: bool) -> None:
         self.status = status
         self.headers = headers
         self.length = length
         self.keep_alive = keep_alive
+        self.plain = (
+            status == 200
+            and headers.get(b"content-type") == b"application/json"
+            and headers.keys() <= {b"content-type", b"content-length", b"connection", b"transfer-encoding"}
+        )
+
+    def with_length(self, length: int) -> ResponseHead:
+        """The same head with another Content-Length; itself when that is the same."""
+        if length == self.length:
+            return self
+        return ResponseHead(self.status, self.headers, length, self.keep_alive)
 
 
 _WANTED_OF_ANSWER = re.compile(

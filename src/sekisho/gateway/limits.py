@@ -119,7 +119,9 @@ class Bucket:
 
     def give_back(self, now: float) -> None:
         """Return an idle lease, and pay a debt."""
-        if self._local < 0 or (self._local > 0 and now - self._touched > 0.5):
+        if self._local < 0:
+            self._local += self._move(-self._local, now)  # what the board can't cover yet stays a debt
+        elif self._local > 0 and now - self._touched > 0.5:
             self._move(-self._local, now)
             self._local = 0.0
 

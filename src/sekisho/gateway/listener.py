@@ -20,6 +20,8 @@ _LINGER_S = 2.0
 _LINGER_BYTES = 4 << 20
 _HIGH_WATER = 64 << 10
 _PROXY_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"  # PROXY protocol 2.2 §2.2
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
+_TCP_ESTABLISHED = 1  # include/net/tcp_states.h
 _PROXY_HEAD = struct.Struct("!12sBBH")
 
 
@@ -36,8 +38,8 @@ class ClientConnection:
     """One connection from a client (an asyncio protocol, without its base class: native classes have none)."""
 
     __slots__ = (
-        "_body", "_body_size", "_buffer", "_dechunker", "_left", "_looping", "_paused", "_state",
-        "deadline", "gateway", "keep_alive", "passage", "peer", "transport",
+        "_body", "_buffer", "_dechunker", "_left", "_looping", "_state",
+        "blocked", "deadline", "deaf", "gateway", "keep_alive", "passage", "peer", "transport",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway) -> None:
@@ -48,12 +50,12 @@ class ClientConnection:
         self.deadline = _NEVER
         self._state = _PROXY if gateway.settings.proxy_protocol else _HEAD
         self._buffer = b""
-        self._body: list[bytes] = []
-        self._body_size = 0
+        self._body = bytearray()
         self._left = 0
         self._dechunker: Dechunker | None = None
         self._looping = False
-        self._paused = False
+        self.blocked = False  # the client does not read what was sent: nothing new is answered until it does
+        self.deaf = False  # we do not read what the client sends ahead
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -74,17 +76,17 @@ class ClientConnection:
 
     def data_received(self, data: bytes) -> None:
         state = self._state
-        if state == _HEAD:
+        if state == _HEAD and not self.blocked:
             if self._buffer:
                 data = self._buffer + data
             self._buffer = data
             self._process()
         elif state == _BODY:
             self._read_body(data)
-        elif state == _BUSY:
+        elif state in (_BUSY, _HEAD):
             self._buffer += data
-            if len(self._buffer) > _PIPELINE_BYTES and not self._paused and self.transport is not None:
-                self._paused = True
+            if len(self._buffer) > _PIPELINE_BYTES and not self.deaf and self.transport is not None:
+                self.deaf = True
                 self.transport.pause_reading()
         elif state == _LINGER:
             self._left -= len(data)
@@ -100,7 +102,7 @@ class ClientConnection:
             return
         self._looping = True
         try:
-            while self._state == _HEAD and self._buffer:
+            while self._state == _HEAD and self._buffer and not self.blocked:
                 if not self._read_head():
                     break
         finally:
@@ -111,9 +113,13 @@ class ClientConnection:
         data = self._buffer
         gateway = self.gateway
         settings = gateway.settings
-        if data[:2] == b"\r\n":  # RFC 9112 §2.2: an empty line before the request line is ignored
-            self._buffer = data[2:]
-            return True
+        if data[0] == 13:  # RFC 9112 §2.2: an empty line or two before the request line are ignored
+            data = self._buffer = data.removeprefix(b"\r\n").removeprefix(b"\r\n")
+            if data in (b"", b"\r"):
+                return False
+            if data[0] == 13:
+                self._refuse_unread(of("http.malformed", en="Empty lines in place of a request."))
+                return False
         end = data.find(b"\r\n\r\n")
         if end < 0 or end > settings.max_head_bytes:
             if len(data) > settings.max_head_bytes:
@@ -196,7 +202,7 @@ class ClientConnection:
             done = self._left == 0
             if done:
                 self._buffer = data[len(part) :]
-            self._body.append(part)
+            self._body += part
             added = len(part)
         else:
             try:
@@ -204,19 +210,19 @@ class ClientConnection:
             except Malformed as malformed:
                 self._refuse_body(of("http.malformed", en=malformed.what[0].upper() + malformed.what[1:] + "."))
                 return
-            self._body += parts
-            added = sum(map(len, parts))
+            part = b"".join(parts)
+            self._body += part
+            added = len(part)
             done = dechunker.done
             if done:
                 self._buffer = dechunker.rest
-        self._body_size += added
         gateway.buffered += added
-        if self._body_size > gateway.settings.max_body_bytes:
+        if len(self._body) > gateway.settings.max_body_bytes:
             self._refuse_body(of("http.body_too_large"))
         elif gateway.buffered > gateway.settings.max_buffered_bytes:
             self._refuse_body(of("gateway.memory"))
         elif done:
-            body = b"".join(self._body)
+            body = bytes(self._body)
             self._forget_body()
             self._begin(body)
         else:
@@ -232,9 +238,9 @@ class ClientConnection:
         self._process()
 
     def _forget_body(self) -> None:
-        self.gateway.buffered -= self._body_size
-        self._body = []
-        self._body_size = 0
+        if self._body:
+            self.gateway.buffered -= len(self._body)
+            self._body = bytearray()
 
     def _read_proxy(self) -> None:
         """PROXY protocol version 2, §2.2: the load balancer says who the client is."""
@@ -304,7 +310,7 @@ class ClientConnection:
         )
         if not keep:
             self._linger()
-        else:
+        elif not self.blocked:
             self.deadline = self.gateway.coarse + self.gateway.settings.idle_timeout_s
 
     # -- what a passage does with its client
@@ -321,18 +327,25 @@ class ClientConnection:
             self._linger()
             return
         self._state = _HEAD
-        self.deadline = self.gateway.coarse + self.gateway.settings.idle_timeout_s
-        if self._paused and self.transport is not None:
-            self._paused = False
+        if not self.blocked:
+            self.deadline = self.gateway.coarse + self.gateway.settings.idle_timeout_s
+        if self.deaf and self.transport is not None:
+            self.deaf = False
             self.transport.resume_reading()
         if self._buffer:
             self._process()
 
-    def cut(self) -> None:
+    def cut(self, *, reset: bool = False) -> None:
+        """Close at once: the answer is visibly unfinished. `reset`: where only a reset shows that (HTTP/1.0)."""
         self.passage = None
         self._state = _CLOSED
         if self.transport is not None:
             self.gateway.flush()
+            raw = self.transport.get_extra_info("socket") if reset else None
+            if raw is not None:
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                self.transport.abort()
+                return
             # Not abort(): what was sent before must still go out; the missing end shows that it was cut.
             self.transport.close()
 
@@ -345,8 +358,8 @@ class ClientConnection:
         self._left = _LINGER_BYTES
         self._buffer = b""
         self.deadline = self.gateway.coarse + _LINGER_S
-        if self._paused:
-            self._paused = False
+        if self.deaf:
+            self.deaf = False
             transport.resume_reading()
         self.gateway.flush()
         if transport.can_write_eof():
@@ -356,16 +369,36 @@ class ClientConnection:
 
     # -- the transport's calls
 
+    def listen_for_close(self) -> None:
+        """While we do not read, a client that leaves is seen by the state of its connection only."""
+        raw = self.transport.get_extra_info("socket") if self.transport is not None else None
+        if raw is None or self.transport is None:
+            return
+        try:
+            state = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        except OSError:
+            return
+        if state != _TCP_ESTABLISHED:
+            self.transport.abort()
+
     def pause_writing(self) -> None:
+        self.blocked = True
         self.deadline = self.gateway.coarse + self.gateway.settings.write_timeout_s
         if self.passage is not None:
             self.passage.pause()
 
     def resume_writing(self) -> None:
+        self.blocked = False
         if self._state == _BUSY:
             self.deadline = _NEVER
-        if self.passage is not None:
-            self.passage.resume()
+            if self.passage is not None:
+                self.passage.resume()
+        elif self._state == _HEAD:
+            self.deadline = self.gateway.coarse + self.gateway.settings.idle_timeout_s
+            if self.deaf and self.transport is not None:
+                self.deaf = False
+                self.transport.resume_reading()
+            self._process()
 
     def eof_received(self) -> bool:
         return False

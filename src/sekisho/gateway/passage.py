@@ -102,9 +102,9 @@ class Passage:
     """See the module's docstring. Times are monotonic seconds unless they say otherwise."""
 
     __slots__ = (
-        "_aligned", "_answer", "_asked", "_attempts", "_body", "_close_framed", "_commit_answer", "_connection",
-        "_counted", "_endpoint", "_estimate", "_expires_at", "_first_byte", "_fresh", "_hashed", "_hedge",
-        "_held", "_held_size", "_id", "_inject", "_keep_alive", "_lane", "_limits", "_meter", "_model",
+        "_aligned", "_answer", "_asked", "_attempts", "_body", "_busy_for_s", "_close_framed", "_commit_answer",
+        "_connection", "_counted", "_endpoint", "_estimate", "_expires_at", "_first_byte", "_fresh", "_hashed",
+        "_hedge", "_held", "_held_size", "_id", "_inject", "_keep_alive", "_lane", "_limits", "_meter", "_model",
         "_ok_after_s", "_parts", "_passed", "_path", "_prefix_hash", "_queue_s", "_queued_at", "_raw_ok",
         "_route", "_sent_at", "_slotted", "_started", "_state", "_tokens", "_trace", "_version", "at_ms",
         "bytes_in", "bytes_out", "client", "data_class", "dispatched", "gateway", "guarded", "id", "key_id",
@@ -167,6 +167,7 @@ class Passage:
         self._tokens: Tokens | None = None
         self._commit_answer: Hash = gateway.no_hash
         self._counted = 0
+        self._busy_for_s = 1.0
         self._passed: list[bytes] = []
 
     # -- the request
@@ -311,7 +312,7 @@ class Passage:
                 " `sekisho why` explains every site",
                 rules=route.rules,
             )
-        if route.valid_until is not None and route.valid_until <= self.gateway.wall:
+        if route.valid_until is not None and route.valid_until <= time.time():
             return of("residency.evidence_expired")
         return route
 
@@ -453,7 +454,7 @@ class Passage:
         elsewhere. Asked again after every wait: a change must hold within a second, not from the next request on."""
         route, gateway = self._route, self.gateway
         assert route is not None
-        if gateway.live is self.table and (route.valid_until is None or route.valid_until > gateway.wall):
+        if gateway.live is self.table and (route.valid_until is None or route.valid_until > time.time()):
             return True
         refusal = self._follow_table()
         route = self._route
@@ -634,8 +635,8 @@ class Passage:
         self._state = _HOLDING
         if self._held is None or self._parts is None:
             self._held, self._parts = [], []
+        self._held.append(raw)
         if payload:
-            self._held.append(raw)
             self._parts.append(payload)
             self._held_size += len(payload)
         if not ok:
@@ -694,7 +695,7 @@ class Passage:
         self._succeeded()
         if not self._complete(head.status):
             return
-        if kind == b"application/json" and head.status == 200 and len(head.headers) <= 3 and self._keep_alive:
+        if head.plain and self._keep_alive:
             lane = self._lane
             assert lane is not None
             answer = b"".join(
@@ -711,7 +712,8 @@ class Passage:
                 )
             )
         else:
-            answer = self._answer_head(head, b"content-length: %d\r\n" % size) + body
+            framing = b"content-length: %d\r\n" % size if head.status != 204 else b""  # RFC 9110 §8.6
+            answer = self._answer_head(head, framing) + body
         self.client.send(answer)
         self.client.finished(keep_alive=self._keep_alive)
 
@@ -735,6 +737,8 @@ class Passage:
         self._held = self._parts = None
         self.client.send(self._answer_head(head, framing))
         self._relay(connection, raw, payload, False)
+        if self.client.blocked:  # an earlier answer on this connection has not been read yet
+            self.pause()
 
     def _relay(self, connection: UpstreamConnection, raw: bytes, payload: bytes, done: bool) -> None:
         """Pass on what came; with its framing as it came wherever that is possible.
@@ -778,6 +782,9 @@ class Passage:
         if status in _RETRIED:
             if connection.exchange is self:
                 connection.cancel()
+            if status == 429:
+                text = head.headers.get(b"retry-after", b"")
+                self._busy_for_s = float(text) if text.isdigit() and len(text) < 6 else 1.0
             self._attempt_failed("upstream.busy" if status == 429 else "upstream.error")
             return
         if connection.exchange is self:
@@ -827,11 +834,13 @@ class Passage:
         chunked = self._version and self._answer is not None and (self._answer.length < 0 or self._inject)
         at_boundary = connection.aligned if self._raw_ok and not self._inject else True
         self._finish("upstream_cut", self._answer.status if self._answer else 0, code=code)
-        if self._meter is not None and chunked and at_boundary:
+        if self._meter is not None and self._close_framed:
+            self.client.send(b"data: " + body_of(of("upstream.error"), self.id) + b"\n\n")
+        elif self._meter is not None and chunked and at_boundary:
             # OpenAI clients raise on an error event; others see that the last chunk is missing.
             event = b"data: " + body_of(of("upstream.error"), self.id) + b"\n\n"
             self.client.send(b"%x\r\n%b\r\n" % (len(event), event))
-        self.client.cut()
+        self.client.cut(reset=self._close_framed)
 
     def _attempt_failed(self, code: str) -> None:
         """Nothing has reached the client yet: another endpoint of the set may take over, within the retry budget."""
@@ -866,7 +875,7 @@ class Passage:
             code = "upstream.unavailable"
         elif code == "upstream.malformed":
             code = "upstream.error"
-        return of(code)
+        return of(code, retry_after_s=self._busy_for_s if code == "upstream.busy" else None)
 
     # -- the client
 

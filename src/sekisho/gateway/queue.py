@@ -75,9 +75,21 @@ class FairQueue:
 
     def expired(self, now: float) -> list[Waiter]:
         """Waiters whose deadline has passed, already taken out."""
-        late = [
-            w for route in list(self._routes) for _, _, w in route.waiting if w.waiting and w.queue_deadline <= now
-        ]
+        late: list[Waiter] = []
+        for route in list(self._routes):
+            alive = []
+            for row in route.waiting:
+                if not row[2].waiting:
+                    continue  # left by itself
+                if row[2].queue_deadline <= now:
+                    late.append(row[2])
+                else:
+                    alive.append(row)
+            if len(alive) != len(route.waiting):
+                heapq.heapify(alive)
+                route.waiting = alive
+                if not alive:
+                    self._forget(route)
         for waiter in late:
             self._left(waiter)
         return late

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 _MAX_HEAD = 64 << 10
 _HEADS = 64
+# A measurement older than this fades, by half in less than a second (a sweep is a quarter of a second): an endpoint
+# that was a hundred times slower than the others gets one more request about every six seconds.
+_FRESH_S = 1.0
+_AGEING = 0.8
 _NEVER = float("inf")
 # Size lines of chunks as endpoints write them, without leading zeros: looked up, not parsed.
 _CHUNK_SIZES = {line: size for size in range(1, 4096) for line in (b"%x" % size, b"%X" % size)}
@@ -106,7 +110,7 @@ class UpstreamConnection:
     """One HTTP/1.1 connection to an endpoint (an asyncio protocol). Serves one passage at a time."""
 
     __slots__ = (
-        "_buffer", "_dechunker", "_head", "_left", "active", "deadline", "endpoint", "exchange", "paused",
+        "_buffer", "_dechunker", "_head", "_left", "_long", "active", "deadline", "endpoint", "exchange", "paused",
         "transport", "used",
     )  # fmt: skip
 
@@ -121,6 +125,7 @@ class UpstreamConnection:
         self._buffer = b""
         self._head: ResponseHead | None = None
         self._left = 0
+        self._long = False
         self._dechunker: Dechunker | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -141,10 +146,14 @@ class UpstreamConnection:
         self._dechunker = None
         self.used += 1
         self.deadline = deadline
+        self._long = bool(body)
         if body:
             transport.writelines((head, body))
         else:
             self.endpoint.write(transport, head)
+
+    def _still_sending(self) -> bool:
+        return self.transport is not None and self.transport.get_write_buffer_size() > 0
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -170,7 +179,7 @@ class UpstreamConnection:
                     self._buffer = b""
                 while True:
                     end = data.find(b"\r\n\r\n")
-                    if end < 0:
+                    if end < 0 or end > _MAX_HEAD:
                         if len(data) > _MAX_HEAD:
                             raise Malformed("the endpoint's answer has too large a head")
                         self._buffer = data
@@ -209,7 +218,8 @@ class UpstreamConnection:
             self.exchange = None
             self.deadline = _NEVER
             # Bytes after the end, or a body where none is due: nothing on this connection can be believed any more.
-            if surplus or not head.keep_alive:
+            # Nor can it be used while our own request is still going out.
+            if surplus or not head.keep_alive or (self._long and self._still_sending()):
                 self.drop()
             else:
                 self.endpoint.keep(self)
@@ -280,9 +290,10 @@ class Endpoint:
     """An endpoint's live state in this worker: connections, slots, measurements and health."""
 
     __slots__ = (
-        "_credential", "_eject_for_s", "_heads", "_idle", "_probe", "_ssl", "answer_head", "connections", "country",
-        "ejected", "entry", "ewma_s", "failures", "hungry", "id", "in_flight", "loop", "now", "on_usable", "operator",
-        "requests", "settings", "site", "slots", "strikes", "target", "unusable", "usable_from", "write",
+        "_credential", "_eject_for_s", "_heads", "_idle", "_probe", "_ssl", "answer_head", "connections",
+        "country", "ejected", "entry", "ewma_s", "failures", "hungry", "id", "in_flight", "loop", "measured_at",
+        "now", "on_usable", "operator", "requests", "retired", "settings", "site", "slots", "strikes", "target",
+        "unusable", "usable_from", "write",
     )  # fmt: skip
 
     def __init__(
@@ -310,7 +321,9 @@ class Endpoint:
         self.strikes = 0  # failures in a row
         self.ewma_s = 0.0  # time to the first byte; 0: never measured
         self.ejected = False
+        self.retired = False
         self.usable_from = 0.0
+        self.measured_at = 0.0
         self.connections: set[UpstreamConnection] = set()
         self.hungry: dict[Any, None] = {}  # routes whose queue waits for a slot here
         self._heads: dict[bytes, ResponseHead] = {}
@@ -339,7 +352,7 @@ class Endpoint:
             return parse_response(raw)
         known = self._heads.get(short[0])
         if known is not None:
-            return ResponseHead(known.status, known.headers, short[1], known.keep_alive)
+            return known.with_length(short[1])
         head = parse_response(raw)
         if head.length == short[1]:
             if len(self._heads) >= _HEADS:
@@ -374,7 +387,7 @@ class Endpoint:
         return None
 
     def keep(self, connection: UpstreamConnection) -> None:
-        if len(self._idle) >= self.settings.max_idle_upstream:
+        if self.retired or len(self._idle) >= self.settings.max_idle_upstream:
             connection.drop()
         else:
             if connection.paused:
@@ -427,7 +440,16 @@ class Endpoint:
         self.strikes = 0
         self._eject_for_s = self.settings.eject_base_s
         self.ejected = False
+        self.measured_at = self.now()
         self.ewma_s = first_byte_s if self.ewma_s == 0.0 else self.ewma_s * 0.8 + first_byte_s * 0.2
+
+    def sweep(self, now: float) -> None:
+        """Deadlines of connections, idle ones, and the measurement's age: what was slow once is tried again."""
+        for connection in list(self.connections):
+            connection.sweep(now)
+        self.close_idle(now, self.settings.upstream_idle_timeout_s)
+        if now - self.measured_at > _FRESH_S:
+            self.ewma_s *= _AGEING
 
     def failed(self, code: str) -> None:
         """Count a failure; a run of them takes the endpoint out until a probe answers."""
@@ -462,6 +484,7 @@ class Endpoint:
 
     def retire(self) -> None:
         """This endpoint is no longer in the table: keep nothing but what is under way."""
+        self.retired = True
         self.close_idle(_NEVER, 0.0)
         if self._probe is not None:
             self._probe.cancel()

@@ -143,6 +143,8 @@ class Journal:
         self._next: _Segment | None = None
         self._old: list[_Segment] = []
         self._number = 0
+        self._recovered = False
+        self._broken = False  # the current segment could not be synced: it takes no guarded record any more
         self._appended = 0  # records so far
         self._durable = 0
         self._waiters: list[tuple[int, Callable[[], None]]] = []
@@ -257,8 +259,9 @@ class Journal:
         try:
             if self._lock_fd < 0:
                 self._lock()
-            if self._number == 0:
+            if not self._recovered:
                 self._recover()
+                self._recovered = True
             segment = self._reserve()
         except (OSError, msgspec.MsgspecError) as error:
             self.error = str(error) or type(error).__name__
@@ -380,13 +383,14 @@ class Journal:
         segment = self._segment
         try:
             while self._old:
-                self._old[0].seal()
-                self._old.pop(0)
-            if segment is not None and target != self._durable:
+                self._old.pop(0).seal()
+            if segment is not None and target != self._durable and not self._broken:
                 os.fdatasync(segment.fd)
         except OSError as error:
             # After a failed fsync the kernel may have dropped the pages: this segment can't be trusted further.
             self.error = f"sync failed: {error.strerror}"
+            self._broken = True
+        if self._broken:
             return
         self._durable = target
         if self._waiters:
@@ -410,11 +414,23 @@ class Journal:
         if segment is None:
             self._start_segment()
             return
-        if self._next is not None or (not self.error and segment.position * 2 < segment.size):
-            return
-        try:
-            self._next = self._reserve()
-        except OSError as error:
-            self.error = f"no room for the next segment: {error.strerror}"
+        if self._next is None:
+            if not self.error and segment.position * 2 < segment.size:
+                return
+            try:
+                self._next = self._reserve()
+            except OSError as error:
+                self.error = f"no room for the next segment: {error.strerror}"
+                return
+        if not self._broken:
+            self.error = ""
+        elif self._loop is not None:
+            self._loop.call_soon_threadsafe(self._leave_broken)
         else:
+            self._leave_broken()
+
+    def _leave_broken(self) -> None:
+        """Go on in a new segment, with the open dispatches; what the broken one holds is as durable as it got."""
+        if self._broken and self._roll(0) is not None:
+            self._broken = False
             self.error = ""
