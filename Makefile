@@ -56,7 +56,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 test: debian check $(VENV)/.native
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --timeout 300 $(ARGS)
 
 bench: $(VENV)/.native
 	$(BIN)/python -m bench.gateway $(ARGS)
