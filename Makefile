@@ -54,6 +54,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/native.py --check
 
 test: debian check $(VENV)/.native
 	$(BIN)/pytest -n 2 --timeout 300 $(ARGS)
