@@ -56,7 +56,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/python tools/native.py --check
 
-test: debian check $(VENV)/.native
+test: debian $(VENV)/.native check
 	$(BIN)/pytest -n 2 --timeout 300 $(ARGS)
 
 bench: $(VENV)/.native
