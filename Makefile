@@ -33,11 +33,8 @@ $(VENV)/.native: $(VENV)/.runtime $(NATIVE)
 
 native: $(VENV)/.native
 
-native-docs: $(VENV)/.dev
-	$(BIN)/python docs/reference/make.py
-
-clean: native-clean
-	$(BIN)/python tools/native.py --clean
+native-clean:
+	$(PYTHON) tools/native.py --clean
 	rm -f $(VENV)/.native
 
 up: $(VENV)/.native
