@@ -81,6 +81,12 @@ class Translator:
             values[field.name] = value
         settings = GatewaySettings(**values)
         host = self._listen(settings.listen, ("gateway", "listen"))
+        if settings.tls is not None and settings.proxy_protocol:
+            self._refuse(
+                ("gateway", "proxy_protocol"),
+                "the PROXY protocol and [gateway.tls] can't be used together: balancers send its header before TLS",
+                "let the load balancer terminate TLS, or take proxy_protocol out",
+            )
         if settings.tls is None and not _stays_here(host):
             self._warn(
                 ("gateway", "listen"),

@@ -50,13 +50,23 @@ def worker(admin_socket: Path) -> Probe:
     return ask
 
 
-def http(url: str) -> Probe:
-    """GET answers 200."""
+# PROXY protocol 2.2 §2.2, LOCAL: the health check of the balancer itself.
+_PROXY_LOCAL = b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
+
+
+def http(url: str, *, behind_proxy: bool = False) -> Probe:
+    """GET answers 200. `behind_proxy`: the listener wants a PROXY protocol header first."""
+    preface = _PROXY_LOCAL if behind_proxy else b""
 
     async def ask(_pid: int) -> bool:
-        return await _status(url, "GET", b"", timeout_s=_ASK_TIMEOUT_S) == 200
+        return await _status(url, "GET", b"", timeout_s=_ASK_TIMEOUT_S, preface=preface) == 200
 
     return ask
+
+
+async def always(_pid: int) -> bool:
+    """A probe that has nothing to ask."""
+    return True
 
 
 def model(port: int, name: str) -> Probe:
@@ -70,7 +80,7 @@ def model(port: int, name: str) -> Probe:
     return ask
 
 
-async def _status(url: str, method: str, body: bytes, *, timeout_s: float) -> int:
+async def _status(url: str, method: str, body: bytes, *, timeout_s: float, preface: bytes = b"") -> int:
     """The status of one HTTP/1.1 exchange on a connection of its own; 0 when there is none.
 
     No client library: this runs in the supervisor, which stays small and starts fast.
@@ -90,7 +100,7 @@ async def _status(url: str, method: str, body: bytes, *, timeout_s: float) -> in
         async with asyncio.timeout(timeout_s):
             reader, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=context)
             try:
-                writer.write(head.encode("ascii") + body)
+                writer.write(preface + head.encode("ascii") + body)
                 return int((await reader.readline()).split()[1])
             finally:
                 writer.close()

@@ -149,7 +149,12 @@ def plan_fleet(config: Config, *, home: Home, config_file: Path | None, listener
         workers=tuple(workers),
         sites=tuple(_site(name, endpoint, config, home) for name, endpoint in sites.items()),
         site_ids=tuple(sites),
-        gateway_probe=ready.http(f"{gateway_url}/readyz"),
+        gateway_probe=(
+            ready.http(f"{gateway_url}/readyz", behind_proxy=settings.proxy_protocol)
+            # Where clients need a certificate we have none to show: each worker's own word is enough then.
+            if settings.tls is None or settings.tls.client_ca is None
+            else ready.always
+        ),
         gateway_url=gateway_url,
         console_url=console_url,
         admin_token=home.admin_token.read_text().strip(),

@@ -52,7 +52,7 @@ def frame_of(
     path = request.url.path
     chosen = parse_language(query.pop("lang", ""))
     if chosen is not None and request.method == "GET":
-        raise Elsewhere(with_query(path, query), language=chosen)
+        raise Elsewhere(with_query(local_path(path), query), language=chosen)
     return Frame(
         language=language_of(request),
         path=path,
@@ -68,7 +68,7 @@ def signed_in(request: Request[Any, Any, Any], control: Control, sessions: Sessi
     """The session, or the way to the sign-in page and back."""
     session = sessions.open(request.cookies.get(COOKIE, ""), now=control.clock.now())
     if session is None:
-        here = with_query(request.url.path, query_of(request)) if request.method == "GET" else "/"
+        here = with_query(local_path(request.url.path), query_of(request)) if request.method == "GET" else "/"
         raise Elsewhere(with_query("/sign-in", {"next": here if here != "/" else ""}))
     return session
 

@@ -13,7 +13,7 @@ from sekisho.console.services import Control
 from sekisho.console.workers import WorkerReport
 from sekisho.gateway.settings import WorkerSnapshot
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = "text/plain; version=0.0.4"
 _SERIES = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?")
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _GAUGES = ("connections", "in_flight", "queued", "rss_bytes", "table_version", "table_issued_at", "started_at")

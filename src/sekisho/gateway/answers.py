@@ -16,10 +16,11 @@ STREAM_OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
 
 
 def own_head(status: int, length: int, *, date: bytes, extra: bytes, decision: str, keep_alive: bool) -> bytes:
-    """The head of an answer that the checkpoint gives itself, in JSON."""
+    """The head of an answer that the checkpoint gives itself, in JSON: no site has served it, and it says so."""
     return (
         b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-        b"%b%bx-sekisho-decision: %b\r\n%b\r\n"
+        b"%b%bx-sekisho-site: none\r\nx-sekisho-operator: none\r\nx-sekisho-country: none\r\n"
+        b"x-sekisho-decision: %b\r\n%b\r\n"
     ) % (
         status,
         REASONS.get(status, b"Error"),

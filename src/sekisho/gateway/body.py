@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 
 import msgspec
 
@@ -19,6 +20,7 @@ _decode_top = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_str = msgspec.json.Decoder(str).decode
 _SPACE = re.compile(rb"[ \t\r\n]*+")  # RFC 8259 §2
 _NOT_BLANK = frozenset(bytes([code]) for code in range(256)) - {b" ", b"\t", b"\r", b"\n"}
+_MAX_KEYS = 256
 _USAGE = b'"stream_options":{"include_usage":true}'
 
 
@@ -43,6 +45,12 @@ def read_top(body: bytes) -> Top:
         raise BodyRefused(
             "request.invalid_json", "the body is not a JSON object", "send one JSON object, in UTF-8"
         ) from None
+    if len(top) > _MAX_KEYS:
+        raise BodyRefused(
+            "request.too_many_keys",
+            f"the body has {len(top)} top-level keys; no request of the OpenAI API has nearly as many",
+            f"send at most {_MAX_KEYS}",
+        )
     # Braces, and for each member two quotes, a colon and a comma (the last member has none).
     shortest = 1 + 4 * len(top)
     for key, value in top.items():
@@ -96,8 +104,8 @@ def _duplicate(body: bytes) -> BodyRefused:
     duplicates: list[str] = []
 
     def pairs(items: list[tuple[str, object]]) -> None:
-        keys = [key for key, _ in items]
-        duplicates[:] = sorted({key for key in keys if keys.count(key) > 1})[:3]
+        counts = Counter(key for key, _ in items)
+        duplicates[:] = sorted(key for key, count in counts.items() if count > 1)[:3]
 
     try:
         json.loads(body, object_pairs_hook=pairs)

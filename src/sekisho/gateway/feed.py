@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from sekisho.gateway.http1 import Malformed, parse_response
+from sekisho.gateway.http1 import parse_response
 from sekisho.kernel.errors import SekishoError
 from sekisho.residency.table import RouteTable, TableRefused, read_table
 
@@ -65,7 +65,7 @@ class Feed:
                 if data:
                     await self._take(data, keep=True)
                 pause = 0.05
-            except (OSError, TimeoutError, EOFError, FeedFailed, TableRefused, Malformed) as error:
+            except Exception as error:  # whatever it was: a feed that stops would keep revoked keys alive
                 _log.warning("no new route table: %s", str(error) or type(error).__name__)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 0.5)  # law 5: a change must arrive within a second once control is back

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from sekisho.gateway import live as live_tables
-from sekisho.gateway.limits import Board, Slots
+from sekisho.gateway.limits import Board
 from sekisho.gateway.listener import ClientConnection
 from sekisho.gateway.live import LiveTable, Route, Tenant, TenantLimits
 from sekisho.gateway.metrics import BOUNDS, Metrics
@@ -34,6 +34,9 @@ _SWEEP_S = 0.25
 _QUEUE_POLL_S = 0.005
 _OUTBOX = 64
 _HEADS = 2048
+_STRANGERS = 5  # lines between two sweeps
+_STRANGERS_PER_S = 100.0
+_STRANGER_BURST = 5000.0
 _log = logging.getLogger("sekisho.gateway")
 
 
@@ -79,6 +82,9 @@ class Gateway:
         self._retry_seen = 0
         self._retry_at = 0.0
         self._swept = 0
+        self._stranger_lines = 0
+        self._stranger_credit = _STRANGER_BURST
+        self._stranger_at = self.now()
         self._sweeper: asyncio.TimerHandle | None = None
         self._empty: asyncio.Event | None = None
         self._tick()
@@ -138,7 +144,10 @@ class Gateway:
         if outbox:
             self._outbox = []
             for transport, data in outbox:
-                transport.write(data)
+                try:
+                    transport.write(data)
+                except (OSError, RuntimeError) as error:  # this one is gone; the others' answers must still leave
+                    _log.info("a write came too late: %s", error)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)
@@ -166,7 +175,7 @@ class Gateway:
         _log.info("route table %d adopted", table.version)
 
     def _make_endpoint(self, entry: EndpointEntry) -> Endpoint:
-        slots = Slots(self.board, f"e/{entry.id}", entry.slots)
+        slots = self.board.slots(f"e/{entry.id}", entry.slots)
         endpoint = Endpoint(
             entry, settings=self.settings, slots=slots, loop=self.loop, on_usable=self.slot_free, write=self.write
         )
@@ -253,6 +262,7 @@ class Gateway:
         for endpoint in (*live.endpoints.values(), *self._retired):
             endpoint.sweep(now)
         self._retired = [endpoint for endpoint in self._retired if endpoint.connections]
+        self._stranger_lines = 0
         self._swept += 1
         if self._swept % 2 == 0:
             for endpoint in live.endpoints.values():
@@ -277,6 +287,26 @@ class Gateway:
 
     def log_endpoint(self, endpoint: Endpoint, message: str) -> None:
         _log.warning("endpoint %s: %s", endpoint.id, message)
+
+    def may_answer_stranger(self) -> bool:
+        """Whether to answer (and so to record) one more request that shows no key of ours: a flood of them must not
+        fill the disk that confidential work needs."""
+        now = self.now()
+        self._stranger_credit = min(
+            self._stranger_credit + (now - self._stranger_at) * _STRANGERS_PER_S, _STRANGER_BURST
+        )
+        self._stranger_at = now
+        if self._stranger_credit < 1.0:
+            self.metrics.strangers_cut += 1
+            return False
+        self._stranger_credit -= 1.0
+        return True
+
+    def log_stranger(self, code: str, peer: str, decision: str) -> None:
+        """An unknown key, with the address it came from: at most a few lines a second, whatever the storm."""
+        if self._stranger_lines < _STRANGERS:
+            self._stranger_lines += 1
+            _log.warning("%s from %s, decision %s", code, peer, decision)
 
     def snapshot(self) -> WorkerSnapshot:
         now = self.now()

@@ -26,7 +26,6 @@ _MAX_WORKERS = 64
 _ROW = struct.Struct("<Qdd")  # key, level, monotonic time of the level
 _COUNT = struct.Struct("<i")
 _COUNTS_AT = ROWS * _ROW.size
-_SIZE = _COUNTS_AT + _MAX_WORKERS * ROWS * _COUNT.size
 
 
 class BoardFull(SekishoError):
@@ -36,17 +35,28 @@ class BoardFull(SekishoError):
 
 
 class Board:
-    """The shared file. Sparse: only the rows in use take memory."""
+    """The shared file: 3 MiB, and half a MiB for each worker."""
 
     def __init__(self, path: Path, *, worker: int, workers: int) -> None:
         if not 0 <= worker < _MAX_WORKERS:
             raise BoardFull(f"at most {_MAX_WORKERS} workers share a board", hint="lower `workers`")
+        self._slots: dict[str, Slots] = {}
         self.worker = worker
         self.workers = max(workers, 1)
         path.parent.mkdir(parents=True, exist_ok=True)
+        size = _COUNTS_AT + self.workers * ROWS * _COUNT.size
         self._fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        os.ftruncate(self._fd, _SIZE)
-        self.map = mmap.mmap(self._fd, _SIZE)
+        try:
+            # Not sparse: a page that a full disk can't give would end the process (SIGBUS) at the first write to it.
+            os.posix_fallocate(self._fd, 0, size)
+        except OSError as error:
+            os.close(self._fd)
+            raise BoardFull(
+                f"no room for the board of limits ({size >> 20} MiB): {error.strerror}",
+                code="limits.no_room",
+                hint="free space in the home directory",
+            ) from None
+        self.map = mmap.mmap(self._fd, size)
         self._column = _COUNTS_AT + worker * ROWS * _COUNT.size
         with self:  # whatever a predecessor of this worker held is free again
             self.map[self._column : self._column + ROWS * _COUNT.size] = bytes(ROWS * _COUNT.size)
@@ -56,6 +66,15 @@ class Board:
 
     def __exit__(self, *_: object) -> None:
         fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def slots(self, name: str, limit: int) -> Slots:
+        """The one object for this name in this worker: two would overwrite each other's count on the board."""
+        slots = self._slots.get(name)
+        if slots is None:
+            slots = self._slots[name] = Slots(self, name, limit)
+        else:
+            slots.resize(limit)
+        return slots
 
     def close(self) -> None:
         self.map.close()
@@ -132,7 +151,7 @@ class Bucket:
         with board:
             key, level, since = _ROW.unpack_from(board.map, at)
             full = float(self.per_minute)
-            level = full if level == -1.0 and since == 0.0 else min(full, level + (now - since) * self._rate)
+            level = full if level == -1.0 and since == 0.0 else min(full, level + max(now - since, 0.0) * self._rate)
             moved = min(amount, max(level, 0.0)) if amount > 0 else amount
             _ROW.pack_into(board.map, at, key, min(level - moved, full), now)
         return moved

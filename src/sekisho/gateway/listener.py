@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _NEVER = float("inf")
 _PIPELINE_BYTES = 64 << 10
 _LINGER_S = 2.0
+_SLOWEST_BYTES_PER_S = 32768
 _LINGER_BYTES = 4 << 20
 _HIGH_WATER = 64 << 10
 _PROXY_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"  # PROXY protocol 2.2 §2.2
@@ -38,7 +39,7 @@ class ClientConnection:
     """One connection from a client (an asyncio protocol, without its base class: native classes have none)."""
 
     __slots__ = (
-        "_body", "_buffer", "_dechunker", "_left", "_looping", "_state",
+        "_body", "_body_until", "_buffer", "_dechunker", "_left", "_looping", "_state",
         "blocked", "deadline", "deaf", "gateway", "keep_alive", "passage", "peer", "transport",
     )  # fmt: skip
 
@@ -51,6 +52,7 @@ class ClientConnection:
         self._state = _PROXY if gateway.settings.proxy_protocol else _HEAD
         self._buffer = b""
         self._body = bytearray()
+        self._body_until = _NEVER
         self._left = 0
         self._dechunker: Dechunker | None = None
         self._looping = False
@@ -140,7 +142,7 @@ class ClientConnection:
                 if refusal is None:
                     self._left = short[1]
                     self._state = _BODY
-                    self.deadline = gateway.coarse + settings.body_timeout_s
+                    self._expect_body(short[1])
                     if len(data) > end + 4:
                         self._read_body(data[end + 4 :])
                     return True
@@ -172,6 +174,11 @@ class ClientConnection:
                 self._buffer = self._buffer[length:]
             self._state = _BUSY
             self.deadline = _NEVER
+            if passage.tenant is None and not gateway.may_answer_stranger():
+                self.cut()
+                return False
+            if refusal_.status == 401:
+                self.gateway.log_stranger(refusal_.code, self._peer(), passage.id)
             passage.refuse(refusal_)
             return True
         if length == 0:
@@ -182,11 +189,18 @@ class ClientConnection:
         self._dechunker = Dechunker() if length < 0 else None
         self._left = length
         self._state = _BODY
-        self.deadline = gateway.coarse + settings.body_timeout_s
+        self._expect_body(length if length >= 0 else settings.max_body_bytes)
         data, self._buffer = self._buffer, b""
         if data:
             self._read_body(data)
         return True
+
+    def _expect_body(self, length: int) -> None:
+        """Set the clock for a body: a pause may be short, and all of it may not take longer than at a slow modem's
+        pace; else bodies that never end would hold memory that others need."""
+        now, timeout_s = self.gateway.coarse, self.gateway.settings.body_timeout_s
+        self._body_until = now + timeout_s + length / _SLOWEST_BYTES_PER_S
+        self.deadline = now + timeout_s
 
     def _read_body(self, data: bytes) -> None:
         gateway = self.gateway
@@ -216,17 +230,18 @@ class ClientConnection:
             done = dechunker.done
             if done:
                 self._buffer = dechunker.rest
-        gateway.buffered += added
+        assert self.passage is not None
+        fits = self.passage.hold(added)
         if len(self._body) > gateway.settings.max_body_bytes:
             self._refuse_body(of("http.body_too_large"))
-        elif gateway.buffered > gateway.settings.max_buffered_bytes:
+        elif not fits:
             self._refuse_body(of("gateway.memory"))
         elif done:
             body = bytes(self._body)
             self._forget_body()
             self._begin(body)
         else:
-            self.deadline = gateway.coarse + gateway.settings.body_timeout_s
+            self.deadline = min(gateway.coarse + gateway.settings.body_timeout_s, self._body_until)
 
     def _begin(self, body: bytes) -> None:
         passage = self.passage
@@ -239,8 +254,14 @@ class ClientConnection:
 
     def _forget_body(self) -> None:
         if self._body:
-            self.gateway.buffered -= len(self._body)
             self._body = bytearray()
+
+    def _peer(self) -> str:
+        """Who connected: what the load balancer says, or the address of the connection itself."""
+        if self.peer or self.transport is None:
+            return self.peer
+        name = self.transport.get_extra_info("peername")
+        return str(name[0]) if name else "unknown"
 
     def _read_proxy(self) -> None:
         """PROXY protocol version 2, §2.2: the load balancer says who the client is."""
@@ -277,6 +298,9 @@ class ClientConnection:
                 rules=refusal.rules,
             )  # fmt: skip
         self._buffer = b""
+        if not self.gateway.may_answer_stranger():
+            self.cut()
+            return
         self._state = _BUSY
         self.deadline = _NEVER
         passage = self.passage = Passage(self.gateway, self)

@@ -26,16 +26,36 @@ _SLICE_S = 0.002
 class Route:
     """The only endpoints that may serve; choice, retry and failover happen inside it."""
 
-    __slots__ = ("_ring", "_ring_owners", "endpoints", "rules", "valid_until", "valid_until_ms", "waiting")
+    __slots__ = (
+        "_ring",
+        "_ring_owners",
+        "closes_at",
+        "endpoints",
+        "rules",
+        "valid_until",
+        "valid_until_ms",
+        "waiting",
+    )
 
     def __init__(self, endpoints: tuple[Endpoint, ...], entry: RouteSet) -> None:
         self.endpoints = endpoints
         self.rules = entry.rules
         self.valid_until = entry.valid_until
+        # The same moment on a clock that nobody can set back; whichever comes first closes the route.
+        self.closes_at = (
+            time.monotonic() + entry.valid_until - time.time() if entry.valid_until is not None else float("inf")
+        )
         self.valid_until_ms = int(entry.valid_until * 1000) if entry.valid_until is not None else 0
         self.waiting: list[tuple[float, int, Any]] = []  # the heap of queue.FairQueue
         self._ring: list[int] = []
         self._ring_owners: list[Endpoint] = []
+
+    @property
+    def expired(self) -> bool:
+        """Whether the evidence under this route has run out."""
+        return self.valid_until is not None and (
+            self.valid_until <= time.time() or self.closes_at <= time.monotonic()
+        )
 
     def owners(self, prefix_hash: int) -> list[Endpoint]:
         """The endpoints in the order in which they own this prefix: the same on every worker and gateway."""
@@ -92,7 +112,7 @@ class TenantLimits:
 class Tenant:
     """A tenant's entry, with what its requests need prepared on first use."""
 
-    __slots__ = ("_salted", "entry", "floor", "lanes", "limits", "routes")
+    __slots__ = ("_salted", "buffered", "entry", "floor", "lanes", "limits", "routes")
 
     def __init__(self, entry: TenantEntry, routes: tuple[dict[str, Route | Closed], ...]) -> None:
         self.entry = entry
@@ -103,6 +123,7 @@ class Tenant:
         # (key id, class, model asked for, path, endpoint) -> lane; all from configuration, so bounded
         self.lanes: dict[tuple[str, int, str, bytes, str], Lane] | None = None
         self._salted: Hash | None = None
+        self.buffered = 0  # bytes of this tenant's bodies that the worker holds
 
     def commitment(self, decision: bytes) -> Hash:
         """A hash that is ready for the body: SHA-256(salt ‖ decision id ‖ …)."""
@@ -145,7 +166,7 @@ def limits_of(board: Board, tenant: Tenant, model: str) -> tuple[TenantLimits, .
                 TenantLimits(
                     Bucket(board, f"r/{name}", requests) if requests else None,
                     Bucket(board, f"t/{name}", tokens) if tokens else None,
-                    Slots(board, f"c/{name}", slots) if slots else None,
+                    board.slots(f"c/{name}", slots) if slots else None,
                 )
             )
     return tuple(found)

@@ -11,6 +11,7 @@ import msgspec
 from sekisho.gateway.usage import Usage, decode_answer, decode_event
 
 _LONGEST_EVENT = 1 << 20
+_MAX_TOKENS = 100_000_000
 
 
 class Tokens:
@@ -26,10 +27,16 @@ class Tokens:
 
     def read(self, usage: Usage) -> None:
         details = usage.prompt_tokens_details or usage.input_tokens_details
-        self.tokens_in = max(usage.prompt_tokens or usage.input_tokens or 0, 0)
-        self.tokens_out = max(usage.completion_tokens or usage.output_tokens or 0, 0)
-        self.cached = max(details.cached_tokens or 0, 0) if details else 0
-        self.exact = True
+        counts = (
+            usage.prompt_tokens or usage.input_tokens or 0,
+            usage.completion_tokens or usage.output_tokens or 0,
+            (details.cached_tokens or 0) if details else 0,
+        )
+        # What an endpoint says is data from outside: a number that no answer can have is not believed.
+        self.exact = all(0 <= count <= _MAX_TOKENS for count in counts)
+        self.tokens_in, self.tokens_out, self.cached = [min(max(count, 0), _MAX_TOKENS) for count in counts]
+        if not self.exact:
+            self.tokens_in = self.tokens_out = self.cached = 0
 
     def read_json(self, body: bytes) -> None:
         """The usage of a whole JSON answer; left alone when there is none."""

@@ -56,6 +56,7 @@ class Metrics:
         self.unrecorded = 0
         self.connections = 0
         self.worker_lost = 0
+        self.strangers_cut = 0
 
     def lane(self, *, tenant: str, data_class: str, site: str) -> LaneMetrics:
         place = (data_class, site)
@@ -97,6 +98,7 @@ class Metrics:
         rows["sekisho_journal_unrecorded_total"] = self.unrecorded
         rows["sekisho_connections_total"] = self.connections
         rows["sekisho_worker_lost_total"] = self.worker_lost
+        rows["sekisho_strangers_cut_total"] = self.strangers_cut
         return rows
 
     def histograms(self) -> dict[str, tuple[tuple[int, ...], float]]:

@@ -103,12 +103,12 @@ class Passage:
 
     __slots__ = (
         "_aligned", "_answer", "_asked", "_attempts", "_body", "_busy_for_s", "_close_framed", "_commit_answer",
-        "_connection", "_counted", "_endpoint", "_estimate", "_expires_at", "_first_byte", "_fresh", "_hashed",
-        "_hedge", "_held", "_held_size", "_id", "_inject", "_keep_alive", "_lane", "_limits", "_meter", "_model",
-        "_ok_after_s", "_parts", "_passed", "_path", "_prefix_hash", "_queue_s", "_queued_at", "_raw_ok",
-        "_route", "_sent_at", "_slotted", "_started", "_state", "_tokens", "_trace", "_version", "at_ms",
-        "bytes_in", "bytes_out", "client", "data_class", "dispatched", "gateway", "guarded", "id", "key_id",
-        "queue_deadline", "table", "tenant", "tried", "waiting",
+        "_connection", "_counted", "_endpoint", "_estimate", "_ever_dispatched", "_expires_at", "_first_byte",
+        "_fresh", "_hashed", "_hedge", "_held", "_held_size", "_id", "_inject", "_keep_alive", "_lane", "_last",
+        "_limits", "_meter", "_model", "_ok_after_s", "_parts", "_passed", "_path", "_prefix_hash", "_queue_s",
+        "_queued_at", "_raw_ok", "_route", "_sent_at", "_slotted", "_started", "_state", "_tokens", "_trace",
+        "_version", "at_ms", "bytes_in", "bytes_out", "client", "data_class", "dispatched", "gateway", "guarded",
+        "id", "key_id", "queue_deadline", "table", "tenant", "tried", "waiting",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, client: ClientConnection) -> None:
@@ -167,6 +167,8 @@ class Passage:
         self._tokens: Tokens | None = None
         self._commit_answer: Hash = gateway.no_hash
         self._counted = 0
+        self._last = b""
+        self._ever_dispatched = False
         self._busy_for_s = 1.0
         self._passed: list[bytes] = []
 
@@ -253,13 +255,26 @@ class Passage:
             trace=self._trace,
         )
 
+    def hold(self, size: int) -> bool:
+        """Count bytes of the body that are kept. False: this tenant, or the worker, holds too much."""
+        gateway, tenant = self.gateway, self.tenant
+        self._counted += size
+        gateway.buffered += size
+        most = gateway.settings.max_buffered_bytes
+        if tenant is None:
+            return gateway.buffered <= most
+        tenant.buffered += size
+        return gateway.buffered <= most and tenant.buffered <= max(most // 4, gateway.settings.max_body_bytes)
+
     def read_body(self, body: bytes) -> None:
         """The whole body is here: route, admit and send it on, or refuse."""
         self.bytes_in = size = len(body)
-        self.gateway.buffered += size  # it is held until the answer is complete: another endpoint may need it
-        self._counted = size
+        self.hold(size - self._counted)  # until the answer is complete: another endpoint may need it
         tenant, table, data_class, path = self.tenant, self.table, self.data_class, self._path
         assert tenant is not None and table is not None and data_class is not None
+        if self._expires_at is not None and self._expires_at <= time.time():
+            self.refuse(of("auth.key_unknown"))  # it ran out while the body was on its way
+            return
         if path == b"/v1/models":
             self._list_models(tenant, table, data_class)
             return
@@ -270,14 +285,14 @@ class Passage:
             self.refuse(of(refused.code, en=_sentence(refused.what), way_out=refused.way_out))
             return
         self._asked = self._model = model = reading.model
-        alias = table.aliases.get(model)
-        if alias is not None:
-            body = splice_model(body, alias)
-            self._model = alias
         hasher = tenant.commitment(self._id)
         self._commit_answer = hasher.copy()
         hasher.update(body)
         self._hashed = hasher.hexdigest()
+        alias = table.aliases.get(model)
+        if alias is not None:
+            body = splice_model(body, alias)
+            self._model = alias
         if reading.stream and not reading.wants_usage and INFERENCE[path]:
             body = splice_usage(body)
             self._inject = True
@@ -312,7 +327,7 @@ class Passage:
                 " `sekisho why` explains every site",
                 rules=route.rules,
             )
-        if route.valid_until is not None and route.valid_until <= time.time():
+        if route.expired:
             return of("residency.evidence_expired")
         return route
 
@@ -410,7 +425,10 @@ class Passage:
             known = live.key_ids.get(self.key_id)
             if known is None or (known[2] is not None and known[2] <= time.time()):
                 return of("auth.key_unknown")
+            self.tenant.buffered -= self._counted
             tenant = self.tenant = known[0]
+            tenant.buffered += self._counted
+            self._expires_at = known[2]
             if self.data_class is not None and tenant.floor > self.data_class:
                 self.data_class = tenant.floor
                 self.guarded = tenant.floor >= _CONFIDENTIAL
@@ -430,11 +448,12 @@ class Passage:
         if self._queued_at:
             self._queue_s += gateway.now() - self._queued_at
             self._queued_at = 0.0
+        self.dispatched = False
         if not self._may_go(endpoint):
             return
         self._sent_at = gateway.now()
         lane = self._lane = self._lane_to(endpoint)
-        self.dispatched = True
+        self.dispatched = self._ever_dispatched = True
         if (
             not gateway.journal.dispatch(self.id, lane.dispatch(self._id, self.at_ms), guarded=self.guarded)
             and self.guarded
@@ -442,7 +461,7 @@ class Passage:
             self._free_slot()
             self.fail(of("journal.unavailable"))
             return
-        if gateway.settings.hedge_after_s is not None:
+        if gateway.settings.hedge_after_s is not None and self.data_class != _RESTRICTED:
             gateway.loop.call_later(gateway.settings.hedge_after_s, self._start_hedge, endpoint)
         if self.data_class == _RESTRICTED:
             gateway.journal.when_durable(self._launch)
@@ -454,18 +473,24 @@ class Passage:
         elsewhere. Asked again after every wait: a change must hold within a second, not from the next request on."""
         route, gateway = self._route, self.gateway
         assert route is not None
-        if gateway.live is self.table and (route.valid_until is None or route.valid_until > time.time()):
+        alive = self._expires_at is None or self._expires_at > time.time()
+        if gateway.live is self.table and alive and not route.expired:
             return True
-        refusal = self._follow_table()
-        route = self._route
-        if refusal is None and route is not None and endpoint in route.endpoints:
+        refusal = self._follow_table() if alive else of("auth.key_unknown")
+        if refusal is None and not self.dispatched and endpoint in self._route_now().endpoints:
             return True
+        # What was put on record for this attempt names the old table: the attempt starts anew by the new one.
         self._free_slot()
         if refusal is None:
             self._seek()
         else:
             self.fail(refusal)
         return False
+
+    def _route_now(self) -> Route:
+        route = self._route
+        assert route is not None
+        return route
 
     def _launch(self) -> None:
         """The dispatch is on record: let the request go."""
@@ -495,7 +520,7 @@ class Passage:
             return
         hedge = self._hedge
         if hedge is not None and hedge.endpoint is endpoint and self._state == _WAITING:
-            if self.gateway.live is not self.table:
+            if self.gateway.live is not self.table or self._route_now().expired:
                 endpoint.keep(connection)
                 self._drop_hedge("hedge.lost")
                 return
@@ -563,6 +588,8 @@ class Passage:
         gateway, route = self.gateway, self._route
         if self._state != _WAITING or self._endpoint is not first or self._hedge is not None or route is None:
             return
+        if gateway.live is not self.table or route.expired:
+            return  # the set may be smaller by now; the first attempt was allowed when it left
         endpoint = choose(route, None, (*self.tried, first), load_bound=gateway.settings.load_bound)
         if endpoint is None:
             return
@@ -656,6 +683,7 @@ class Passage:
                 or meter is None
                 or (self._aligned and not meter.carry and b'"usage"' not in payload and payload[-2:] == b"\n\n")
             ):
+                self._last = payload
                 self._passed.append(payload)
                 if len(self._passed) >= _ABSORB:
                     self._absorb()
@@ -765,6 +793,7 @@ class Passage:
             if done and not self._close_framed:
                 out += b"0\r\n\r\n"
         if shown:
+            self._last = shown
             self._commit_answer.update(shown)
             self.bytes_out += len(shown)
         if not done:
@@ -891,6 +920,10 @@ class Passage:
     def client_gone(self, *, status: int = 499) -> None:
         """The client left: the endpoint must stop working on it at once."""
         if self._state == _OVER:
+            return
+        if self._state == _RELAYING and b"data: [DONE]" in self._last:
+            # OpenAI clients close at the stream's last event, without waiting for the end of the framing.
+            self._finish("completed", self._answer.status if self._answer else 200)
             return
         if self._endpoint is not None and self._slotted:
             self._note_attempt("client.gone")
@@ -1030,11 +1063,18 @@ class Passage:
     def _settle(self, tokens: Tokens | None) -> None:
         """Give the tenant's slots back, and what was reserved but not used (or charge what was used beyond it)."""
         self.gateway.buffered -= self._counted
+        if self.tenant is not None:
+            self.tenant.buffered -= self._counted
         self._counted = 0
         limits = self._limits
         if limits:
             self._limits = ()
-            difference = self._estimate - (tokens.tokens_in + tokens.tokens_out if tokens is not None else 0)
+            used = 0
+            if tokens is not None:
+                used = tokens.tokens_in + tokens.tokens_out
+            if self._ever_dispatched and (tokens is None or not tokens.exact):
+                used += self.bytes_in // 4  # the endpoint has read the prompt, whether it said so or not
+            difference = self._estimate - used
             for scope in limits:
                 if scope.slots is not None:
                     scope.slots.release()
@@ -1074,9 +1114,10 @@ class Passage:
 
     def _record(self, outcome: Outcome, status: int, code: str, rules: tuple[str, ...]) -> bool:
         gateway, tenant, table, route = self.gateway, self.tenant, self.table, self._route
-        endpoint = self._endpoint if self.dispatched else None
+        endpoint = self._endpoint if self._ever_dispatched else None
         tokens = self._tokens or Tokens()
-        partial = endpoint is not None and not tokens.exact and outcome not in ("refused", "failed")
+        own = outcome in ("refused", "failed")  # the answer, if any, is the checkpoint's
+        partial = endpoint is not None and not tokens.exact and not own
         if partial and self._meter is not None:
             tokens.tokens_out = self._meter.events
         decision = Decision(
@@ -1113,7 +1154,9 @@ class Passage:
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
             request_commitment=self._hashed,
-            response_commitment=self._commit_answer.hexdigest() if self.bytes_out and self._hashed else "",
+            response_commitment=(
+                self._commit_answer.hexdigest() if self.bytes_out and self._hashed and not own else ""
+            ),
         )
         gateway.metrics.observe(decision)
         if gateway.on_decision is not None:

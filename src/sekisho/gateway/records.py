@@ -57,7 +57,7 @@ class Lane:
         text = path.decode("latin-1")
         sample = encode_record(
             Dispatch(
-                id="@", at_ms=0, tenant=tenant.entry.id, key=key, data_class=data_class, model=model, path=text,
+                id="@", at_ms=0, tenant=tenant.entry.id, key=key, data_class=data_class, model=asked, path=text,
                 table=table.version, policy=table.policy, **place,
             )
         )  # fmt: skip

@@ -310,6 +310,7 @@ class Endpoint:
         self.id, self.site, self.operator, self.country = entry.id, entry.site, entry.operator, entry.country
         self.settings = settings
         self.slots = slots
+        slots.resize(entry.slots)
         self.loop = loop
         self.now = time.monotonic
         self.on_usable = on_usable
@@ -338,7 +339,7 @@ class Endpoint:
                 self._credential = b"authorization: Bearer %b\r\n" % read_secret(entry.api_key).encode("ascii")
             if self.target.secure:
                 self._ssl = client_context(entry.tls)
-        except (EndpointUnusable, UnicodeEncodeError) as error:
+        except (EndpointUnusable, ValueError) as error:
             self.unusable = str(error)
         self.answer_head = (
             f"x-sekisho-site: {entry.site}\r\nx-sekisho-operator: {entry.operator}\r\n"

@@ -380,10 +380,10 @@ class Journal:
 
     def _sync(self) -> None:
         target = self._appended
-        segment = self._segment
         try:
             while self._old:
                 self._old.pop(0).seal()
+            segment = self._segment
             if segment is not None and target != self._durable and not self._broken:
                 os.fdatasync(segment.fd)
         except OSError as error:

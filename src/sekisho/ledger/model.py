@@ -49,9 +49,9 @@ class Dispatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decision", tag_field="kind"):
     """The record of one passage. Exactly one for each request that the checkpoint read (law 3).
 
-    Times in Unix milliseconds and durations in microseconds. `*_commitment` are BLAKE2b-256 of the body, keyed
-    with the tenant's salt: content itself is never written. `partial` marks token counts that are what was seen
-    until the passage broke off, not what the endpoint reported.
+    Times in Unix milliseconds and durations in microseconds. `*_commitment` are SHA-256 over the tenant's salt, the
+    decision id and the body as the client sent or got it: content itself is never written. `partial` marks token
+    counts that are what was seen until the passage broke off, not what the endpoint reported.
     """
 
     id: str
