@@ -10,17 +10,17 @@ import click
 from sekisho.assembly.config import ConfigRefused, load_config
 from sekisho.assembly.config import schema as config_schema
 from sekisho.cli import texts
-from sekisho.cli.texts import Text
+from sekisho.cli.texts import Count, Text
 
 CHECK = Text(
     "Check a configuration (without FILE, the built-in demonstration) and say all that is wrong with it.",
-    "設定(FILE 省略時は内蔵のデモ構成)を検査し、誤りをすべて示します。",
+    "設定を検査し（FILE 省略時は内蔵のデモ構成）、誤りをすべて示します。",
 )
 SCHEMA = Text("Print the JSON Schema of the configuration.", "設定の JSON Schema を出力します。")
 WARNING = Text("warning: {text}", "警告: {text}")
 FINE = Text(
-    "{file} is fine: {sites} sites, {endpoints} endpoints, {tenants} tenants, {keys} keys.",
-    "{file} に誤りはありません(拠点 {sites}、エンドポイント {endpoints}、テナント {tenants}、キー {keys})。",
+    "{file} is fine: {sites:site}, {endpoints:endpoint}, {tenants:tenant}, {keys:key}.",
+    "{file} に誤りはありません（拠点 {sites}、エンドポイント {endpoints}、テナント {tenants}、キー {keys}）。",
 )
 
 
@@ -45,10 +45,10 @@ def check(file: Path | None) -> None:
     click.echo(
         FINE(
             file=loaded.config.file,
-            sites=len(federation.sites),
-            endpoints=len(federation.endpoints),
-            tenants=len(federation.tenants),
-            keys=len(federation.keys),
+            sites=Count(len(federation.sites)),
+            endpoints=Count(len(federation.endpoints)),
+            tenants=Count(len(federation.tenants)),
+            keys=Count(len(federation.keys)),
         )
     )
 

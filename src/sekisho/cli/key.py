@@ -21,9 +21,9 @@ NEW = Text(
 )
 HASH = Text(
     "Print the hash of a key, for `keys = […]`. The key comes from standard input or a hidden prompt.",
-    "キーのハッシュ(`keys = […]` に書く形)を表示します。キーは標準入力か、画面に出ない入力で渡します。",
+    "キーのハッシュ（`keys = […]` に書く形）を表示します。キーは標準入力か、画面に出ない入力で渡します。",
 )
-ASK_KEY = Text("Key (it is not shown)", "キー(画面には出ません)")
+ASK_KEY = Text("Key (it is not shown)", "キー（画面には出ません）")
 
 
 class KeyRefused(SekishoError):

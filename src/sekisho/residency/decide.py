@@ -79,8 +79,8 @@ class BuiltinPolicy:
             ),
             ja=(
                 f"拠点 {facts.site} は{country_label(facts.site_country, 'ja')}にあります。"
-                f"{data_class.label} の処理は{here_ja}の中だけで行えます。"
-                f"{here_ja}の拠点にエンドポイントがあれば許可されます。"
+                f"{data_class.label} の処理は{here_ja}国内に限られます。"
+                f"{here_ja}国内の拠点にエンドポイントがあれば許可されます。"
             ),
         )
 
@@ -95,10 +95,10 @@ class BuiltinPolicy:
                 f"{here_en}. A site of such an operator, or the class confidential, would change this."
             ),
             ja=(
-                f"拠点 {facts.site} の運営者 {facts.operator} は"
-                f"{country_label(facts.operator_law, 'ja')}の法に服します。"
-                f"restricted の処理には{here_ja}の法に服する運営者が必要です。"
-                f"そのような運営者の拠点を使うか、区分を confidential にできれば許可されます。"
+                f"拠点 {facts.site} の事業者 {facts.operator} は"
+                f"{country_label(facts.operator_law, 'ja')}の法の適用を受けます。"
+                f"restricted の処理には{here_ja}の法の適用を受ける事業者が必要です。"
+                f"そのような事業者の拠点を使うか、データ区分を confidential に下げられれば許可されます。"
             ),
         )
 
@@ -114,8 +114,8 @@ def stale_reason(facts: EndpointFacts) -> Reason:
             f"Fresh evidence from operator {facts.operator} would change this."
         ),
         ja=(
-            f"拠点 {facts.site} の所在を示す証拠は {since} に失効しました。"
-            f"運営者 {facts.operator} が新しい証拠を出せば許可されます。"
+            f"拠点 {facts.site} の所在を示す証跡は {since} に期限が切れました。"
+            f"事業者 {facts.operator} が新しい証跡を提出すれば許可されます。"
         ),
     )
 

@@ -121,7 +121,7 @@ def test_without_anything_that_runs_there_is_a_next_step(command: list[str], tmp
     assert "[up.not_running]" in result.stderr
     assert "sekisho up" in result.stderr
     japanese = sekisho(*command, "--home", str(tmp_path / "none"), SEKISHO_LANG="ja")
-    assert "ここでは sekisho は動いていません" in japanese.stderr
+    assert "ここでは Sekisho は動いていません" in japanese.stderr
     assert not (tmp_path / "none").exists()
 
 

@@ -63,6 +63,20 @@ def test_check_of_the_built_in_default_is_fine() -> None:
     assert done.stdout == "default.toml is fine: 5 sites, 5 endpoints, 3 tenants, 0 keys.\n"
 
 
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", "is fine: 0 sites, 0 endpoints, 1 tenant, 1 key.\n"),
+        ("ja", "に誤りはありません（拠点 0、エンドポイント 0、テナント 1、キー 1）。\n"),
+    ],
+)
+def test_check_counts_in_both_languages(tmp_path: Path, language: str, words: str) -> None:
+    file = tmp_path / "f.toml"
+    file.write_text(f'[[tenant]]\nid = "t"\nkeys = ["{hashed(new_key()).stdout.strip()}"]\n')
+    done = CliRunner().invoke(config, ["check", str(file)], env={"SEKISHO_LANG": language})
+    assert done.stdout.endswith(words)
+
+
 def test_check_prints_each_mistake_as_a_line_that_editors_jump_to(tmp_path: Path) -> None:
     file = tmp_path / "f.toml"
     file.write_text("[gateway]\nlisten = 1\n\nworkers = -1\n")
