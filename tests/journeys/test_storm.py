@@ -84,13 +84,16 @@ def test_ten_thousand_clients_that_drip_hold_up_nobody(tmp_path: Path, upstream:
                     selector.unregister(client)
                     waiting -= 1
         assert waiting == 0, "each of them is closed at its deadline"
-        assert {data[:12] for data in got.values()} == {b"HTTP/1.1 408"}
+        # Strangers beyond a burst of some thousands are closed without a word, and so without a record.
+        answered = sum(data.startswith(b"HTTP/1.1 408") for data in got.values())
+        assert answered + sum(data == b"" for data in got.values()) == len(got)
+        assert answered >= min(crowd, 1000)
         for client in clients:
             client.close()
         until(lambda: gateway.snapshot().connections == 0)
         assert gateway.ask(OK).status == 200
         decided = [decision.id for decision in gateway.decisions() if decision.code == "http.timeout"]
-        assert len(decided) == len(set(decided)) == crowd
+        assert len(decided) == len(set(decided)) == answered
 
 
 BIG = (2000 if SOAK else 200) * MIB
