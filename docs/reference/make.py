@@ -69,6 +69,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "journal.unreadable": ("The console can't read the journals.", "see logs/control.log"),
     "key.no_demo_key": ("This tenant has no demonstration key.", "make a key with `sekisho key create`"),
     "key.unusable": ("What was given can't be a key.", "make one with `sekisho key new`"),
+    "limits.no_room": ("The disk has no room for the board of limits.", "free space in the home directory"),
     "limits.full": (
         "More limits or workers than the board of limits has rows.",
         "lower `workers` or use fewer limits",
@@ -176,6 +177,11 @@ METRICS: dict[str, tuple[str, str, str]] = {  # name → (type, labels, meaning)
     ),
     "sekisho_connections_total": ("counter", "", "client connections accepted"),
     "sekisho_worker_lost_total": ("counter", "", "decisions that the recovery wrote when this worker started"),
+    "sekisho_strangers_cut_total": (
+        "counter",
+        "",
+        "requests without a key of ours beyond the rate that is answered: closed without an answer or a record",
+    ),
     "sekisho_duration_seconds": ("histogram", "class, site", "from the head of the request to the decision"),
     "sekisho_first_byte_seconds": ("histogram", "class, site", "from the head of the request to the first byte"),
     "sekisho_queue_seconds": ("histogram", "", "waiting for a slot, of those that waited"),
