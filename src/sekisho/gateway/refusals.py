@@ -326,6 +326,14 @@ CATALOGUE: dict[str, Refusal] = {
         ),
         _entry(
             400,
+            "request.too_many_keys",
+            "The body has too many keys.",
+            "本文のキーが多すぎます。",
+            "send at most 256 top-level keys",
+            "bounded-size",
+        ),
+        _entry(
+            400,
             "request.no_model",
             "The body names no model.",
             "本文に model がありません。",
