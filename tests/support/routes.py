@@ -11,6 +11,7 @@ from pathlib import Path
 from sekisho.gateway.limits import Board, Slots
 from sekisho.gateway.live import Route
 from sekisho.gateway.settings import GatewaySettings
+from sekisho.gateway.tuning import Tuning
 from sekisho.gateway.upstream import Endpoint
 from sekisho.residency.table import EndpointEntry, RouteSet
 
@@ -31,6 +32,7 @@ def endpoints(slots: Sequence[int]) -> Iterator[tuple[Endpoint, ...]]:
             Endpoint(
                 entry,
                 settings=GatewaySettings(),
+                tuning=Tuning(GatewaySettings()),
                 slots=Slots(board, f"e/{entry.id}", entry.slots),
                 loop=loop,
                 on_usable=lambda _: None,

@@ -23,6 +23,7 @@ from sekisho.gateway.metrics import BOUNDS, Metrics
 from sekisho.gateway.passage import KnownHead, Passage
 from sekisho.gateway.queue import FairQueue
 from sekisho.gateway.settings import EndpointSnapshot, GatewaySettings, WorkerSnapshot
+from sekisho.gateway.tuning import Tuning
 from sekisho.gateway.upstream import Endpoint
 from sekisho.kernel.classes import DataClass
 from sekisho.kernel.ids import decision_ids
@@ -55,6 +56,7 @@ class Gateway:
         self.index = index
         self.name = f"{settings.id}/w{index}"
         self.settings = settings
+        self.tuning = Tuning(settings)
         self.journal = journal
         self.board = board
         self.loop = loop
@@ -177,7 +179,13 @@ class Gateway:
     def _make_endpoint(self, entry: EndpointEntry) -> Endpoint:
         slots = self.board.slots(f"e/{entry.id}", entry.slots)
         endpoint = Endpoint(
-            entry, settings=self.settings, slots=slots, loop=self.loop, on_usable=self.slot_free, write=self.write
+            entry,
+            settings=self.settings,
+            tuning=self.tuning,
+            slots=slots,
+            loop=self.loop,
+            on_usable=self.slot_free,
+            write=self.write,
         )
         if endpoint.unusable:
             self.log_endpoint(endpoint, endpoint.unusable)

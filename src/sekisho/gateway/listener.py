@@ -114,7 +114,7 @@ class ClientConnection:
         """Read one head if it is complete. False: more bytes are needed."""
         data = self._buffer
         gateway = self.gateway
-        settings = gateway.settings
+        tuning = gateway.tuning
         if data[0] == 13:  # RFC 9112 §2.2: an empty line or two before the request line are ignored
             data = self._buffer = data.removeprefix(b"\r\n").removeprefix(b"\r\n")
             if data in (b"", b"\r"):
@@ -123,19 +123,19 @@ class ClientConnection:
                 self._refuse_unread(of("http.malformed", en="Empty lines in place of a request."))
                 return False
         end = data.find(b"\r\n\r\n")
-        if end < 0 or end > settings.max_head_bytes:
-            if len(data) > settings.max_head_bytes:
+        if end < 0 or end > tuning.max_head_bytes:
+            if len(data) > tuning.max_head_bytes:
                 self._refuse_unread(of("http.head_too_large"))
             elif b"\n\n" in data or b"\n\r\n" in data or b"\0" in data:
                 self._refuse_unread(of("http.malformed", en="A bare LF or a NUL byte in the head."))
-            elif self.passage is None and self.deadline > gateway.coarse + settings.head_timeout_s:
-                self.deadline = gateway.coarse + settings.head_timeout_s  # the first byte starts the clock
+            elif self.passage is None and self.deadline > gateway.coarse + gateway.settings.head_timeout_s:
+                self.deadline = gateway.coarse + gateway.settings.head_timeout_s  # the first byte starts the clock
             return False
         raw = data[: end + 2]
         short = without_length(raw)
         if short is not None:
             known = gateway.heads.get(short[0])
-            if known is not None and short[1] <= settings.max_body_bytes and short[1]:
+            if known is not None and short[1] <= tuning.max_body_bytes and short[1]:
                 self._buffer = b""
                 passage = self.passage = Passage(gateway, self)
                 refusal = passage.recall(known)
@@ -189,7 +189,7 @@ class ClientConnection:
         self._dechunker = Dechunker() if length < 0 else None
         self._left = length
         self._state = _BODY
-        self._expect_body(length if length >= 0 else settings.max_body_bytes)
+        self._expect_body(length if length >= 0 else tuning.max_body_bytes)
         data, self._buffer = self._buffer, b""
         if data:
             self._read_body(data)
@@ -198,7 +198,7 @@ class ClientConnection:
     def _expect_body(self, length: int) -> None:
         """Set the clock for a body: a pause may be short, and all of it may not take longer than at a slow modem's
         pace; else bodies that never end would hold memory that others need."""
-        now, timeout_s = self.gateway.coarse, self.gateway.settings.body_timeout_s
+        now, timeout_s = self.gateway.coarse, self.gateway.tuning.body_timeout_s
         self._body_until = now + timeout_s + length / _SLOWEST_BYTES_PER_S
         self.deadline = now + timeout_s
 
@@ -232,7 +232,7 @@ class ClientConnection:
                 self._buffer = dechunker.rest
         assert self.passage is not None
         fits = self.passage.hold(added)
-        if len(self._body) > gateway.settings.max_body_bytes:
+        if len(self._body) > gateway.tuning.max_body_bytes:
             self._refuse_body(of("http.body_too_large"))
         elif not fits:
             self._refuse_body(of("gateway.memory"))
@@ -241,7 +241,7 @@ class ClientConnection:
             self._forget_body()
             self._begin(body)
         else:
-            self.deadline = min(gateway.coarse + gateway.settings.body_timeout_s, self._body_until)
+            self.deadline = min(gateway.coarse + gateway.tuning.body_timeout_s, self._body_until)
 
     def _begin(self, body: bytes) -> None:
         passage = self.passage
@@ -335,7 +335,7 @@ class ClientConnection:
         if not keep:
             self._linger()
         elif not self.blocked:
-            self.deadline = self.gateway.coarse + self.gateway.settings.idle_timeout_s
+            self.deadline = self.gateway.coarse + self.gateway.tuning.idle_timeout_s
 
     # -- what a passage does with its client
 
@@ -352,7 +352,7 @@ class ClientConnection:
             return
         self._state = _HEAD
         if not self.blocked:
-            self.deadline = self.gateway.coarse + self.gateway.settings.idle_timeout_s
+            self.deadline = self.gateway.coarse + self.gateway.tuning.idle_timeout_s
         if self.deaf and self.transport is not None:
             self.deaf = False
             self.transport.resume_reading()
@@ -418,7 +418,7 @@ class ClientConnection:
             if self.passage is not None:
                 self.passage.resume()
         elif self._state == _HEAD:
-            self.deadline = self.gateway.coarse + self.gateway.settings.idle_timeout_s
+            self.deadline = self.gateway.coarse + self.gateway.tuning.idle_timeout_s
             if self.deaf and self.transport is not None:
                 self.deaf = False
                 self.transport.resume_reading()

@@ -9,8 +9,9 @@ Whatever way it ends, `_record` runs once, before the last byte leaves for the c
 
 from __future__ import annotations
 
-import time
 import zlib
+from time import monotonic
+from time import time as wall_time
 from typing import TYPE_CHECKING
 
 from sekisho.gateway.answers import JSON_OK, REASONS, own_head
@@ -114,10 +115,10 @@ class Passage:
     def __init__(self, gateway: Gateway, client: ClientConnection) -> None:
         self.gateway = gateway
         self.client = client
-        self.at_ms = at_ms = int(time.time() * 1000)
+        self.at_ms = at_ms = int(wall_time() * 1000)
         self.id = gateway.next_id(at_ms)
         self._id = self.id.encode()
-        self._started = time.monotonic()
+        self._started = monotonic()
         self._state = _READING
         self.table: LiveTable | None = gateway.live
         self.tenant: Tenant | None = None
@@ -219,7 +220,7 @@ class Passage:
             return of("http.unsupported_media_type")
         if b"content-encoding" in headers:
             return of("http.unsupported_media_type", en="The body is compressed.", ja="本文が圧縮されています。")
-        if head.length > self.gateway.settings.max_body_bytes:
+        if head.length > self.gateway.tuning.max_body_bytes:
             return of("http.body_too_large")
         self._trace = headers.get(b"traceparent")
         return None
@@ -260,11 +261,11 @@ class Passage:
         gateway, tenant = self.gateway, self.tenant
         self._counted += size
         gateway.buffered += size
-        most = gateway.settings.max_buffered_bytes
+        most = gateway.tuning.max_buffered_bytes
         if tenant is None:
             return gateway.buffered <= most
         tenant.buffered += size
-        return gateway.buffered <= most and tenant.buffered <= max(most // 4, gateway.settings.max_body_bytes)
+        return gateway.buffered <= most and tenant.buffered <= max(most // 4, gateway.tuning.max_body_bytes)
 
     def read_body(self, body: bytes) -> None:
         """The whole body is here: route, admit and send it on, or refuse."""
@@ -272,15 +273,15 @@ class Passage:
         self.hold(size - self._counted)  # until the answer is complete: another endpoint may need it
         tenant, table, data_class, path = self.tenant, self.table, self.data_class, self._path
         assert tenant is not None and table is not None and data_class is not None
-        if self._expires_at is not None and self._expires_at <= time.time():
+        if self._expires_at is not None and self._expires_at <= wall_time():
             self.refuse(of("auth.key_unknown"))  # it ran out while the body was on its way
             return
         if path == b"/v1/models":
             self._list_models(tenant, table, data_class)
             return
-        settings = self.gateway.settings
+        tuning = self.gateway.tuning
         try:
-            reading = read_body(body, prefix_bytes=settings.affinity_prefix_bytes)
+            reading = read_body(body, prefix_bytes=tuning.affinity_prefix_bytes)
         except BodyRefused as refused:
             self.refuse(of(refused.code, en=_sentence(refused.what), way_out=refused.way_out))
             return
@@ -297,9 +298,9 @@ class Passage:
             body = splice_usage(body)
             self._inject = True
         self._body = body
-        if len(reading.prefix) >= settings.affinity_min_bytes:
+        if len(reading.prefix) >= tuning.affinity_min_bytes:
             self._prefix_hash = zlib.crc32(reading.prefix, zlib.crc32(tenant.entry.id.encode()))
-        per_choice = reading.max_tokens if reading.max_tokens is not None else settings.default_max_tokens
+        per_choice = reading.max_tokens if reading.max_tokens is not None else tuning.default_max_tokens
         self._estimate = size // 4 + (per_choice * reading.choices if path != b"/v1/embeddings" else 0)
         refusal = self._admit()
         if refusal is not None:
@@ -385,7 +386,7 @@ class Passage:
         assert route is not None
         self._state = _WAITING
         if not route.waiting:
-            endpoint = choose(route, self._prefix_hash, self.tried, load_bound=gateway.settings.load_bound)
+            endpoint = choose(route, self._prefix_hash, self.tried, load_bound=gateway.tuning.load_bound)
             if endpoint is not None:
                 self.dispatch(endpoint)
                 return
@@ -423,7 +424,7 @@ class Passage:
         if live is not self.table and live is not None and self.tenant is not None:
             self.table = live
             known = live.key_ids.get(self.key_id)
-            if known is None or (known[2] is not None and known[2] <= time.time()):
+            if known is None or (known[2] is not None and known[2] <= wall_time()):
                 return of("auth.key_unknown")
             self.tenant.buffered -= self._counted
             tenant = self.tenant = known[0]
@@ -461,10 +462,10 @@ class Passage:
             self._free_slot()
             self.fail(of("journal.unavailable"))
             return
-        if gateway.settings.hedge_after_s is not None and self.data_class != _RESTRICTED:
-            gateway.loop.call_later(gateway.settings.hedge_after_s, self._start_hedge, endpoint)
+        if gateway.tuning.hedge_after_s is not None and self.data_class != _RESTRICTED:
+            gateway.loop.call_later(gateway.tuning.hedge_after_s, self._start_hedge, endpoint)
         if self.data_class == _RESTRICTED:
-            gateway.journal.when_durable(self._launch)
+            gateway.journal.when_durable(self._relaunch)
         else:
             self._launch()
 
@@ -473,7 +474,7 @@ class Passage:
         elsewhere. Asked again after every wait: a change must hold within a second, not from the next request on."""
         route, gateway = self._route, self.gateway
         assert route is not None
-        alive = self._expires_at is None or self._expires_at > time.time()
+        alive = self._expires_at is None or self._expires_at > wall_time()
         if gateway.live is self.table and alive and not route.expired:
             return True
         refusal = self._follow_table() if alive else of("auth.key_unknown")
@@ -492,12 +493,16 @@ class Passage:
         assert route is not None
         return route
 
+    def _relaunch(self) -> None:
+        """After a wait: if the client is still there and the newest table agrees, let the request go."""
+        endpoint = self._endpoint
+        if self._state == _WAITING and endpoint is not None and self._may_go(endpoint):
+            self._launch()
+
     def _launch(self) -> None:
         """The dispatch is on record: let the request go."""
         endpoint = self._endpoint
-        if self._state != _WAITING or endpoint is None:
-            return  # the client left in the meantime
-        if not self._may_go(endpoint):
+        if endpoint is None:
             return
         connection = None if self._fresh else endpoint.idle()
         if connection is not None:
@@ -559,7 +564,7 @@ class Passage:
             self,
             head,
             b"" if len(body) <= 16384 else body,
-            deadline=gateway.coarse + gateway.settings.first_byte_timeout_s,
+            deadline=gateway.coarse + gateway.tuning.first_byte_timeout_s,
         )
 
     def _lane_to(self, endpoint: Endpoint) -> Lane:
@@ -590,7 +595,7 @@ class Passage:
             return
         if gateway.live is not self.table or route.expired:
             return  # the set may be smaller by now; the first attempt was allowed when it left
-        endpoint = choose(route, None, (*self.tried, first), load_bound=gateway.settings.load_bound)
+        endpoint = choose(route, None, (*self.tried, first), load_bound=gateway.tuning.load_bound)
         if endpoint is None:
             return
         record = self._lane_to(endpoint).dispatch(self._id, self.at_ms)
@@ -653,7 +658,7 @@ class Passage:
             self._relay(connection, raw, payload, done)
             return
         if payload and not self._first_byte:
-            self._first_byte = time.monotonic()
+            self._first_byte = monotonic()
         self._answer = head
         ok = 200 <= head.status < 300
         if done and ok and state == _WAITING:  # the usual case: all of it at once
@@ -851,7 +856,7 @@ class Passage:
         elif stale and not self._fresh:
             # The endpoint closed a kept connection just as we used it: not its failure, try on a new one.
             self._fresh = True
-            self._launch()
+            self._relaunch()
         else:
             self._attempt_failed(code)
 
@@ -986,13 +991,13 @@ class Passage:
         """The attempt under way has brought an answer."""
         endpoint = self._endpoint
         assert endpoint is not None
-        self._ok_after_s = after_s = (self._first_byte or time.monotonic()) - self._sent_at
+        self._ok_after_s = after_s = (self._first_byte or monotonic()) - self._sent_at
         endpoint.succeeded(after_s)
 
     def _note_attempt(self, result: str) -> None:
         endpoint = self._endpoint
         if endpoint is not None:
-            elapsed_us = int((time.monotonic() - self._sent_at) * 1e6)
+            elapsed_us = int((monotonic() - self._sent_at) * 1e6)
             self._attempts += (Attempt(endpoint=endpoint.id, result=result, duration_us=elapsed_us),)
 
     def _free_slot(self) -> None:
@@ -1023,7 +1028,7 @@ class Passage:
         if not tokens.exact and meter is not None:
             tokens.tokens_out = meter.events
         started, first_byte = self._started, self._first_byte
-        duration = time.monotonic() - started
+        duration = monotonic() - started
         record = lane.completed(
             self.id,
             self.at_ms,
@@ -1150,7 +1155,7 @@ class Passage:
             partial=partial,
             first_byte_us=int((self._first_byte - self._started) * 1e6) if self._first_byte else 0,
             queue_us=int(self._queue_s * 1e6),
-            duration_us=int((time.monotonic() - self._started) * 1e6),
+            duration_us=int((monotonic() - self._started) * 1e6),
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
             request_commitment=self._hashed,

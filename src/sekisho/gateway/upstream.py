@@ -21,6 +21,7 @@ from sekisho.federation.model import SecretRef, UpstreamTls
 from sekisho.gateway.http1 import Dechunker, Malformed, ResponseHead, parse_response, without_length
 from sekisho.gateway.limits import Slots
 from sekisho.gateway.settings import GatewaySettings
+from sekisho.gateway.tuning import Tuning
 from sekisho.kernel.errors import SekishoError
 from sekisho.residency.table import EndpointEntry
 
@@ -252,7 +253,7 @@ class UpstreamConnection:
             self.active = False
         elif self.active:
             self.active = False
-            self.deadline = now + self.endpoint.settings.read_idle_timeout_s
+            self.deadline = now + self.endpoint.tuning.read_idle_timeout_s
         elif self.deadline <= now:
             self._fail("upstream.timeout")
 
@@ -282,7 +283,7 @@ class UpstreamConnection:
     def resume_reading(self) -> None:
         if self.transport is not None and self.paused and not self.transport.is_closing():
             self.paused = False
-            self.deadline = self.endpoint.now() + self.endpoint.settings.read_idle_timeout_s
+            self.deadline = self.endpoint.now() + self.endpoint.tuning.read_idle_timeout_s
             self.transport.resume_reading()
 
 
@@ -293,7 +294,7 @@ class Endpoint:
         "_credential", "_eject_for_s", "_heads", "_idle", "_probe", "_ssl", "answer_head", "connections",
         "country", "ejected", "entry", "ewma_s", "failures", "hungry", "id", "in_flight", "loop", "measured_at",
         "now", "on_usable", "operator", "requests", "retired", "settings", "site", "slots", "strikes", "target",
-        "unusable", "usable_from", "write",
+        "tuning", "unusable", "usable_from", "write",
     )  # fmt: skip
 
     def __init__(
@@ -301,6 +302,7 @@ class Endpoint:
         entry: EndpointEntry,
         *,
         settings: GatewaySettings,
+        tuning: Tuning,
         slots: Slots,
         loop: asyncio.AbstractEventLoop,
         on_usable: Callable[[Endpoint], None],
@@ -309,6 +311,7 @@ class Endpoint:
         self.entry = entry
         self.id, self.site, self.operator, self.country = entry.id, entry.site, entry.operator, entry.country
         self.settings = settings
+        self.tuning = tuning
         self.slots = slots
         slots.resize(entry.slots)
         self.loop = loop
@@ -388,7 +391,7 @@ class Endpoint:
         return None
 
     def keep(self, connection: UpstreamConnection) -> None:
-        if self.retired or len(self._idle) >= self.settings.max_idle_upstream:
+        if self.retired or len(self._idle) >= self.tuning.max_idle_upstream:
             connection.drop()
         else:
             if connection.paused:

@@ -13,6 +13,7 @@ from sekisho.gateway.meter import Tokens
 from sekisho.gateway.metrics import Metrics
 from sekisho.gateway.records import Lane
 from sekisho.gateway.settings import GatewaySettings
+from sekisho.gateway.tuning import Tuning
 from sekisho.gateway.upstream import Endpoint
 from sekisho.kernel.classes import DataClass
 from sekisho.ledger.model import Attempt, Decision, Dispatch, decode_record
@@ -27,6 +28,7 @@ async def _lane(board: Board) -> tuple[Lane, LiveTable, Route]:
         return Endpoint(
             entry,
             settings=GatewaySettings(),
+            tuning=Tuning(GatewaySettings()),
             slots=Slots(board, f"e/{entry.id}", entry.slots),
             loop=loop,
             on_usable=lambda _: None,
