@@ -90,7 +90,7 @@ def test_ctrl_c_drains_through_make(terminal: Callable[..., Terminal], tmp_path:
     config.write_text(default_config(sites=("sakura-ishikari",)))
     arguments = f"--home {home} --config {config} --ready-file {ready_file}"
     # -o: what is installed is tried, nothing is installed
-    make = terminal("make", "-o", ".venv/.runtime", "up", f"BIN={Path(sys.executable).parent}", f"ARGS={arguments}")
+    make = terminal("make", "-o", ".venv/.native", "up", f"BIN={Path(sys.executable).parent}", f"ARGS={arguments}")
     until(lambda: ready_file.exists() or make.ended(), within_s=90, what="the start")
     until(lambda: "The checkpoint is open" in make.shown or make.ended(), within_s=10, what="the panel")
     panel = plain(make.shown)

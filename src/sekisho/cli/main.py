@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,17 @@ def main() -> None:
             raise
         print_fault(error)
         sys.exit(EXIT_FAULT)
+    finally:
+        _let_go_of_a_closed_terminal()
+
+
+def _let_go_of_a_closed_terminal() -> None:
+    """When the window is gone there is nobody to print to: that is no failure (Python would exit with 120)."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def print_fault(error: SekishoError) -> None:
