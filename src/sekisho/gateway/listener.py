@@ -18,6 +18,7 @@ _NEVER = float("inf")
 _PIPELINE_BYTES = 64 << 10
 _LINGER_S = 2.0
 _SLOWEST_BYTES_PER_S = 32768
+_CRUMB = 4096
 _LINGER_BYTES = 4 << 20
 _HIGH_WATER = 64 << 10
 _PROXY_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"  # PROXY protocol 2.2 §2.2
@@ -39,8 +40,23 @@ class ClientConnection:
     """One connection from a client (an asyncio protocol, without its base class: native classes have none)."""
 
     __slots__ = (
-        "_body", "_body_until", "_buffer", "_dechunker", "_left", "_looping", "_state",
-        "blocked", "deadline", "deaf", "gateway", "keep_alive", "passage", "peer", "transport",
+        "_body",
+        "_body_size",
+        "_body_until",
+        "_buffer",
+        "_crumbs",
+        "_dechunker",
+        "_left",
+        "_looping",
+        "_state",
+        "blocked",
+        "deadline",
+        "deaf",
+        "gateway",
+        "keep_alive",
+        "passage",
+        "peer",
+        "transport",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway) -> None:
@@ -51,7 +67,9 @@ class ClientConnection:
         self.deadline = _NEVER
         self._state = _PROXY if gateway.settings.proxy_protocol else _HEAD
         self._buffer = b""
-        self._body = bytearray()
+        self._body: list[bytes] = []
+        self._crumbs = bytearray()
+        self._body_size = 0
         self._body_until = _NEVER
         self._left = 0
         self._dechunker: Dechunker | None = None
@@ -207,7 +225,7 @@ class ClientConnection:
         dechunker = self._dechunker
         if dechunker is None:
             left = self._left
-            if not self._body and len(data) >= left:  # the usual case: it is all here
+            if not self._body_size and len(data) >= left:  # the usual case: it is all here
                 self._buffer = data[left:]
                 self._begin(data[:left] if len(data) > left else data)
                 return
@@ -216,7 +234,6 @@ class ClientConnection:
             done = self._left == 0
             if done:
                 self._buffer = data[len(part) :]
-            self._body += part
             added = len(part)
         else:
             try:
@@ -225,23 +242,39 @@ class ClientConnection:
                 self._refuse_body(of("http.malformed", en=malformed.what[0].upper() + malformed.what[1:] + "."))
                 return
             part = b"".join(parts)
-            self._body += part
             added = len(part)
             done = dechunker.done
             if done:
                 self._buffer = dechunker.rest
+        self._gather(part)
         assert self.passage is not None
         fits = self.passage.hold(added)
-        if len(self._body) > gateway.tuning.max_body_bytes:
+        if self._body_size > gateway.tuning.max_body_bytes:
             self._refuse_body(of("http.body_too_large"))
         elif not fits:
             self._refuse_body(of("gateway.memory"))
         elif done:
-            body = bytes(self._body)
+            self._gather(b"")
+            body = b"".join(self._body)
             self._forget_body()
             self._begin(body)
         else:
             self.deadline = min(gateway.coarse + gateway.tuning.body_timeout_s, self._body_until)
+
+    def _gather(self, part: bytes) -> None:
+        """Keep a part of the body: large ones as they came, small ones together (a byte object costs 33 more).
+        An empty one ends the crumbs."""
+        self._body_size += len(part)
+        if 0 < len(part) < _CRUMB:
+            self._crumbs += part
+            if len(self._crumbs) < 16 * _CRUMB:
+                return
+            part = b""
+        if self._crumbs:
+            self._body.append(bytes(self._crumbs))
+            self._crumbs = bytearray()
+        if part:
+            self._body.append(part)
 
     def _begin(self, body: bytes) -> None:
         passage = self.passage
@@ -253,8 +286,10 @@ class ClientConnection:
         self._process()
 
     def _forget_body(self) -> None:
-        if self._body:
-            self._body = bytearray()
+        if self._body_size:
+            self._body = []
+            self._crumbs = bytearray()
+            self._body_size = 0
 
     def _peer(self) -> str:
         """Who connected: what the load balancer says, or the address of the connection itself."""

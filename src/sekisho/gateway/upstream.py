@@ -153,8 +153,14 @@ class UpstreamConnection:
         else:
             self.endpoint.write(transport, head)
 
-    def _still_sending(self) -> bool:
-        return self.transport is not None and self.transport.get_write_buffer_size() > 0
+    def _keep_once_sent(self) -> None:
+        """After a long request: the loop has had a turn to note what was sent. An answer that came before its
+        request was through leaves a connection on which the rest would be read as the next request."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing() and transport.get_write_buffer_size() == 0:
+            self.endpoint.keep(self)
+        else:
+            self.drop()
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -219,9 +225,10 @@ class UpstreamConnection:
             self.exchange = None
             self.deadline = _NEVER
             # Bytes after the end, or a body where none is due: nothing on this connection can be believed any more.
-            # Nor can it be used while our own request is still going out.
-            if surplus or not head.keep_alive or (self._long and self._still_sending()):
+            if surplus or not head.keep_alive:
                 self.drop()
+            elif self._long:
+                self.endpoint.loop.call_soon(self._keep_once_sent)
             else:
                 self.endpoint.keep(self)
         exchange.on_answer(self, head, data, parts, done)
