@@ -19,7 +19,7 @@ from support.upstream import Upstream, answers
 from support.wire import Answer, chat, request
 
 SETTINGS = msgspec.structs.replace(
-    QUIET, head_timeout_s=1.0, body_timeout_s=1.0, first_byte_timeout_s=1.5, read_idle_timeout_s=1.5
+    QUIET, head_timeout_s=1.0, body_timeout_s=1.0, first_byte_timeout_s=3.0, read_idle_timeout_s=1.5
 )
 ODD_KEY = "鍵=".encode() + bytes([0x80, 0xFF]) + b"'\"%$"
 TENANTS = (
