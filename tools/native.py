@@ -1,8 +1,8 @@
 """Compile the hot path with mypyc: `python tools/native.py` (what `make native` calls), `--clean`, `--check`.
 
-The modules are ordinary typed Python and run as they are; compiled they cost about 40 % of the CPU time
+The modules are ordinary typed Python and run as they are; compiled, their own CPU time falls to about 40 %
 (docs/adr/0008). The extension modules are put beside the sources, where Python prefers them, together with a list
-of the sources they were made from, so that a stale one is noticed (`--check`, and a worker's first log line).
+of the sources they were made from, so that a stale one is noticed (`--check`, part of `make check`).
 Without a C compiler or Python's headers this says so and leaves the interpreted modules in use.
 """
 
@@ -85,7 +85,7 @@ def main() -> int:
         return 0
     clean()
     if shutil.which(os.environ.get("CC", "gcc")) is None:
-        print("no C compiler: the gateway runs interpreted (about 2.5 times the CPU time); `apt-get install gcc`")
+        print("no C compiler: the gateway runs interpreted (about 1.6 times the CPU time); `apt-get install gcc`")
         return 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -40,23 +40,8 @@ class ClientConnection:
     """One connection from a client (an asyncio protocol, without its base class: native classes have none)."""
 
     __slots__ = (
-        "_body",
-        "_body_size",
-        "_body_until",
-        "_buffer",
-        "_crumbs",
-        "_dechunker",
-        "_left",
-        "_looping",
-        "_state",
-        "blocked",
-        "deadline",
-        "deaf",
-        "gateway",
-        "keep_alive",
-        "passage",
-        "peer",
-        "transport",
+        "_body", "_body_size", "_body_until", "_buffer", "_crumbs", "_dechunker", "_left", "_looping", "_state",
+        "blocked", "deadline", "deaf", "gateway", "passage", "peer", "transport",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway) -> None:
