@@ -61,9 +61,9 @@ bench: $(VENV)/.native
 
 lock: $(VENV)/.base
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
-	  pyproject.toml --extra demo --extra otel -o requirements/runtime.txt
+	  pyproject.toml --extra demo --extra otel --extra postgres --extra nvidia -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
-	  pyproject.toml requirements/dev.in --extra demo --extra otel -c requirements/runtime.txt -c requirements/tools.txt -o requirements/dev.txt
+	  pyproject.toml requirements/dev.in --extra demo --extra otel --extra postgres --extra nvidia -c requirements/runtime.txt -c requirements/tools.txt -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 	  requirements/tools.in -o requirements/tools.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \

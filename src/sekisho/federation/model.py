@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from sekisho.kernel.classes import DataClass
@@ -33,6 +35,36 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
     law: str
 
 
+class Subcontractor(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody else who works on a site, and for what (`maintenance`, `security`, `re-outsourcing` …)."""
+
+    name: str
+    country: str
+    law: str
+    tasks: tuple[str, ...] = ()
+
+
+class Declaration(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator signs about a site, beyond where it stands. What is not declared allows least.
+
+    `law` governs the contract; `owner_country` is the country of whoever controls the operator; `foreign_laws` could
+    compel disclosure (ISO 3166-1 alpha-2 codes); `operator_can_read`: somebody at the operator can read the memory
+    of a running model; `readers` says who. `key_custody`: who holds the keys of data at rest.
+    """
+
+    law: str = ""
+    court: str = ""
+    owner_country: str = ""
+    foreign_owned_percent: int = 100
+    foreign_laws: tuple[str, ...] = ()
+    operator_can_read: bool = True
+    readers: tuple[str, ...] = ()
+    key_custody: Literal["operator", "tenant", "third-party"] = "operator"
+    personnel: Literal["unscreened", "screened", "cleared"] = "unscreened"
+    subcontractors: tuple[Subcontractor, ...] = ()
+    log_retention_days: int = 0
+
+
 class Site(msgspec.Struct, frozen=True, kw_only=True):
     """A building with GPUs. `country` is where the machines stand. `valid_until` (Unix seconds) is when the
     operator's declaration about this site runs out; None means that it is renewed with every route table."""
@@ -46,6 +78,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     longitude: float | None = None
     simulated: bool = False
     valid_until: float | None = None
+    declaration: Declaration = Declaration()
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +110,8 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] | None = None
     limits: Limits = Limits()
     model_limits: dict[str, Limits] = {}
+    # Names of policy profiles that hold for this tenant on top of the default (`gov-cloud`, `appi-28` …).
+    profiles: tuple[str, ...] = ()
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -33,9 +33,50 @@ class Denied(msgspec.Struct, frozen=True, kw_only=True, tag="denied"):
 Verdict = Allowed | Denied
 
 
+AttestationKind = Literal["none", "tdx", "snp", "azure-snp", "nvidia-hopper"]
+AttestationLevel = Literal["none", "contraindicated", "warning", "affirming"]
+LocationVerdict = Literal["declared", "contradicted", "consistent", "proven"]
+KeyCustody = Literal["operator", "tenant", "third-party"]
+Personnel = Literal["unscreened", "screened", "cleared"]
+
+
+class AttestationFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What hardware said of a site, as it was appraised. Times in Unix seconds; `hardware_registered`: the id that
+    the hardware gave stands in the signed register for this site's building."""
+
+    kind: AttestationKind = "none"
+    level: AttestationLevel = "none"
+    hardware_registered: bool = False
+    at: float = 0.0
+    until: float = 0.0
+    digest: str = ""  # SHA-256 (hex) of the evidence itself
+
+
+class LocationFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of where a site stands. `margin_km`: from the edge of the feasible region to the nearest foreign
+    land; negative when foreign land lies inside it."""
+
+    verdict: LocationVerdict = "declared"
+    margin_km: int = 0
+    at: float = 0.0
+    until: float = 0.0
+    digest: str = ""
+
+
+class SiteEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """The evidence that stands for one site."""
+
+    attestation: AttestationFacts = AttestationFacts()
+    location: LocationFacts = LocationFacts()
+
+
 class EndpointFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a rule may know of an endpoint: the axes of policy. Country (where the machines stand), the operator's
-    country and the law over the operator are separate on purpose."""
+    """What a rule may know of an endpoint: the axes of policy, each separate from the others on purpose.
+
+    Country is where the machines stand; `site_law` governs the contract about the site; `operator_country` and
+    `operator_law` are the operator's own; `owner_country` is who controls it; `foreign_laws` are others that could
+    compel it to disclose. What nobody declared has the value that allows least.
+    """
 
     site: str
     operator: str
@@ -43,6 +84,17 @@ class EndpointFacts(msgspec.Struct, frozen=True, kw_only=True):
     operator_country: str
     operator_law: str
     evidence_until: float
+    site_law: str = ""
+    owner_country: str = ""
+    foreign_owned_percent: int = 100
+    foreign_laws: tuple[str, ...] = ()
+    operator_can_read: bool = True
+    key_custody: KeyCustody = "operator"
+    personnel: Personnel = "unscreened"
+    subcontractor_countries: tuple[str, ...] = ()
+    log_retention_days: int = 0
+    attestation: AttestationFacts = AttestationFacts()
+    location: LocationFacts = LocationFacts()
 
 
 class Policy(Protocol):
