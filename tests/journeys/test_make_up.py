@@ -104,14 +104,15 @@ def test_ctrl_c_drains_through_make(terminal: Callable[..., Terminal], tmp_path:
 
     def read() -> None:
         headers = {"Authorization": f"Bearer {ready['api_keys']['hospital']}"}
-        body = chat("Tell a long story.", max_tokens=100, stream=True, ignore_eos=True)
+        body = chat("Tell a long story.", max_tokens=400, stream=True, ignore_eos=True)
         url = f"{ready['gateway_url']}/v1/chat/completions"
         with httpx.stream("POST", url, json=body, headers=headers, timeout=60, trust_env=False) as answer:
-            lines.extend(answer.iter_lines())
+            for line in answer.iter_lines():
+                lines.append(line)  # one by one: the test looks at them meanwhile
 
     reader = threading.Thread(target=read)
     reader.start()
-    time.sleep(0.8)
+    until(lambda: bool(lines), within_s=20, what="the first line of the answer")
     assert reader.is_alive()
     make.press(b"\x03")
     until(make.ended, within_s=40, what="the end")

@@ -33,7 +33,7 @@ class Denied(msgspec.Struct, frozen=True, kw_only=True, tag="denied"):
 Verdict = Allowed | Denied
 
 
-AttestationKind = Literal["none", "tdx", "snp", "azure-snp", "nvidia-hopper"]
+AttestationKind = Literal["none", "simulated", "tdx", "snp", "azure-snp", "nvidia-hopper"]
 AttestationLevel = Literal["none", "contraindicated", "warning", "affirming"]
 LocationVerdict = Literal["declared", "contradicted", "consistent", "proven"]
 KeyCustody = Literal["operator", "tenant", "third-party"]
