@@ -9,7 +9,6 @@ import re
 import select
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
