@@ -130,9 +130,14 @@ def merge(note: Note, others: Iterable[Signature]) -> Note:
 
 def check_name(name: str) -> str:
     """A key's name: not empty, at most 255 bytes, no Unicode space and no plus (c2sp.org/signed-note)."""
-    if not name or len(name.encode()) > MAX_NAME_BYTES or "+" in name or any(c.isspace() or c < " " for c in name):
+    # `surrogateescape` is how other octets than UTF-8 come out of a policy file.
+    if not 0 < len(name.encode(errors="surrogateescape")) <= MAX_NAME_BYTES or not _may_be_name(name):
         raise NoteRefused("a key's name has 1 to 255 bytes and neither spaces nor a plus")
     return name
+
+
+def _may_be_name(name: str) -> bool:
+    return not any(char.isspace() or char < " " or char == "+" or "\ud800" <= char <= "\udfff" for char in name)
 
 
 def parse_number(text: str) -> int:
