@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
-NATIVE := $(wildcard src/sekisho/gateway/*.py) src/sekisho/ledger/journal.py tools/native.py
+NATIVE := $(wildcard src/sekisho/gateway/*.py) src/sekisho/ledger/journal.py src/sekisho/ledger/stage.py tools/native.py
 .PHONY: up test check bench docs lock clean debian native native-clean
 
 # Each stamp names what was installed: a changed lock file installs again, an unchanged one costs nothing.

@@ -31,6 +31,7 @@ MODULES = (
         )
     ),
     "sekisho/ledger/journal.py",
+    "sekisho/ledger/stage.py",
 )  # fmt: skip
 STATE = SOURCE / "sekisho" / "native.json"
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")

@@ -1,12 +1,14 @@
 """The journal: what a gateway worker writes before anything leaves, and what survives its death.
 
-A journal is a directory of segments `00000001.journal`, … each preallocated on disk and mapped into memory. A
-record becomes part of the page cache by a memory copy: it survives kill -9 of the process without a system call,
-and a thread makes it durable against loss of power at most `sync_s` later (group commit). A full disk shows when
-the next segment is reserved, half a segment ahead of need, not as a torn write.
+A journal is a directory of segments `00000001.journal`, … each preallocated on disk, and of a small mapped file, the
+stage (`stage.py`). A record becomes part of the stage by a memory copy: it survives kill -9 of the process without
+a system call. A thread copies the stage to its segment and makes that durable against loss of power at most
+`sync_s` later (group commit), so a slow disk is the thread's matter and not the event loop's. A full disk shows
+when the next segment is reserved, half a segment ahead of need, not as a torn write.
 
 Frame: little-endian u32 length, u32 CRC-32 of the payload, payload. A zero length, a bad checksum or the end of
-the file ends the valid part; a torn tail is cut off when the journal is opened again.
+the file ends the valid part; a torn tail is cut off when the journal is opened again, after what the stage still
+held has been put in its place.
 
 Every segment starts with the dispatches that are still open, so the recovery reads one segment however long the
 process had run: a dispatch without a decision becomes a decision with the outcome `worker_lost`.
@@ -17,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import mmap
 import os
 import select
 import struct
@@ -31,6 +32,7 @@ import msgspec
 
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.model import Decision, Dispatch, decode_record, encode_record
+from sekisho.ledger.stage import HALF_BYTES, Segment, Stage
 
 _FRAME = struct.Struct("<II")
 SUFFIX = ".journal"
@@ -97,34 +99,6 @@ def _frame(payload: bytes) -> bytes:
     return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
 
 
-class _Segment:
-    """A preallocated, mapped file."""
-
-    __slots__ = ("fd", "map", "path", "position", "size")
-
-    def __init__(self, path: Path, size: int) -> None:
-        self.path = path
-        self.size = size
-        self.position = 0
-        self.fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            os.posix_fallocate(self.fd, 0, size)
-            self.map = mmap.mmap(self.fd, size)
-        except OSError:
-            os.close(self.fd)
-            path.unlink(missing_ok=True)
-            raise
-
-    def seal(self) -> None:
-        """Give back the unused room, make the rest durable, close."""
-        self.map.close()
-        try:
-            os.ftruncate(self.fd, self.position)
-            os.fsync(self.fd)
-        finally:
-            os.close(self.fd)
-
-
 class Journal:
     """One writer's journal. Not thread-safe: `append` belongs to the event loop's thread.
 
@@ -139,9 +113,10 @@ class Journal:
         self._sync_s = sync_s
         self._open: dict[str, bytes] = {}
         self._ample = segment_bytes // RECORD_ROOM - 2  # open passages that a whole spare segment is enough for
-        self._segment: _Segment | None = None
-        self._next: _Segment | None = None
-        self._old: list[_Segment] = []
+        self._segment: Segment | None = None
+        self._next: Segment | None = None
+        self._old: list[Segment] = []
+        self._stage: Stage | None = None
         self._number = 0
         self._recovered = False
         self._broken = False  # the current segment could not be synced: it takes no guarded record any more
@@ -196,11 +171,18 @@ class Journal:
         self._wake()
         if self._syncer is not None:
             self._syncer.join()
+        drained = False
+        if self._stage is not None:
+            with contextlib.suppress(OSError):
+                self._stage.drain()
+                drained = True
         for segment in (*self._old, *([self._segment] if self._segment else [])):
             with contextlib.suppress(OSError):
                 segment.seal()
+        if self._stage is not None and drained:  # else the next process tries
+            self._stage.close()
+        self._stage = None
         if self._next is not None:
-            self._next.map.close()
             os.close(self._next.fd)
             self._next.path.unlink(missing_ok=True)
         self._segment = self._next = None
@@ -259,18 +241,24 @@ class Journal:
         try:
             if self._lock_fd < 0:
                 self._lock()
+            if self._stage is None:
+                self._stage = Stage(self._directory, min(HALF_BYTES, self._segment_bytes))
             if not self._recovered:
+                self._stage.replay()
                 self._recover()
+                self._stage.reset()
                 self._recovered = True
             segment = self._reserve()
+            self._stage.begin(segment)
         except (OSError, msgspec.MsgspecError) as error:
             self.error = str(error) or type(error).__name__
         else:
             self._segment = segment
             self.error = ""
 
-    def _reserve(self) -> _Segment:
-        segment = _Segment(self._directory / f"{self._number + 1:08d}{SUFFIX}", self._segment_bytes)
+    def _reserve(self) -> Segment:
+        number = self._number + 1
+        segment = Segment(self._directory / f"{number:08d}{SUFFIX}", number, self._segment_bytes)
         self._number += 1
         self._sync_directory()
         return segment
@@ -313,8 +301,8 @@ class Journal:
         return self._append(payload, spare=spare)
 
     def _append(self, payload: bytes, *, spare: bool) -> bool:
-        segment = self._segment
-        if segment is None:
+        segment, stage = self._segment, self._stage
+        if segment is None or stage is None:
             return False
         length = len(payload)
         end = segment.position + 8 + length
@@ -325,8 +313,11 @@ class Journal:
             end = segment.position + 8 + length
         if not spare and self._next is None and end + RECORD_ROOM * (len(self._open) + 2) > segment.size:
             return False  # the rest is kept for passages that are already under way
-        segment.map[segment.position : end] = _FRAME.pack(length, zlib.crc32(payload)) + payload
-        segment.position = end
+        try:
+            stage.put(_FRAME.pack(length, zlib.crc32(payload)) + payload, segment)
+        except OSError as error:  # both halves are full, and the disk takes neither
+            self._break(error)
+            return False
         self._appended += 1
         if not self._awake:
             self._awake = True
@@ -336,17 +327,31 @@ class Journal:
                 self._wake()
         return True
 
-    def _roll(self, needed: int) -> _Segment | None:
+    def _roll(self, needed: int) -> Segment | None:
         """Go on in the segment that lies ready, and carry the open dispatches over."""
         segment, self._next = self._next, None
         if segment is None:
             return None
+        stage = self._stage
+        assert stage is not None  # noqa: S101 - made before the first segment
         carried = b"".join(map(_frame, self._open.values()))
         if len(carried) + needed > segment.size:
             self._next = segment
             return None  # more is open than a segment holds: nothing new is let in until some of it has ended
-        segment.map[: len(carried)] = carried
-        segment.position = len(carried)
+        try:
+            if self._broken:
+                # What the broken segment has not taken comes first; its readers drop what they know by its id.
+                rescued = stage.rescue()
+                if len(rescued) + len(carried) + needed <= segment.size:
+                    carried = rescued + carried
+            if carried:
+                os.pwrite(segment.fd, carried, 0)
+                segment.position = len(carried)
+            stage.begin(segment)
+        except OSError as error:
+            self._next = segment
+            self._break(error)
+            return None
         if self._segment is not None:
             self._old.append(self._segment)
         self._segment = segment
@@ -380,16 +385,18 @@ class Journal:
 
     def _sync(self) -> None:
         target = self._appended
+        # Those that were left before the drain: what the stage has of them is in their files after it.
+        left = len(self._old)
         try:
-            while self._old:
-                self._old.pop(0).seal()
+            if self._stage is not None and not self._broken:
+                self._stage.drain()
+                for _ in range(left):
+                    self._old.pop(0).seal()
             segment = self._segment
             if segment is not None and target != self._durable and not self._broken:
                 os.fdatasync(segment.fd)
         except OSError as error:
-            # After a failed fsync the kernel may have dropped the pages: this segment can't be trusted further.
-            self.error = f"sync failed: {error.strerror}"
-            self._broken = True
+            self._break(error)
         if self._broken:
             return
         self._durable = target
@@ -398,6 +405,11 @@ class Journal:
                 self._loop.call_soon_threadsafe(self._release)
             else:
                 self._release()
+
+    def _break(self, error: OSError) -> None:
+        # After a failed fsync the kernel may have dropped the pages: this segment can't be trusted further.
+        self.error = f"sync failed: {error.strerror}"
+        self._broken = True
 
     def _release(self) -> None:
         durable = self._durable

@@ -86,6 +86,19 @@ def copy_as_killed(folder: Path) -> Path:
     return killed
 
 
+def copy_as_after_power_loss(folder: Path, journal: Journal) -> Path:
+    """The directory as a loss of power leaves it once everything was synced: the stage says nothing any more."""
+    durable: list[bool] = []
+    journal.when_durable(lambda: durable.append(True))
+    until(lambda: bool(durable), what="the group commit")
+    killed = copy_as_killed(folder)
+    stage = bytearray((killed / "stage").read_bytes())
+    for header in (0, len(stage) // 2):
+        stage[header : header + 16] = os.urandom(16)  # of another boot
+    (killed / "stage").write_bytes(stage)
+    return killed
+
+
 @settings(max_examples=300 if SOAK else 60)
 @given(PASSAGES, st.data())
 def test_every_record_before_the_damage_is_kept_and_none_is_invented(
@@ -95,7 +108,7 @@ def test_every_record_before_the_damage_is_kept_and_none_is_invented(
         folder = Path(temporary) / "journal"
         with opened(folder) as journal:
             written = play(journal, passages)
-            killed = copy_as_killed(folder)
+            killed = copy_as_after_power_loss(folder, journal)
         path = segments(killed)[0]
         ends = [0, *(offset for offset, _ in read_records(path))]
         assert len(ends) - 1 == len(written)
@@ -122,6 +135,25 @@ def test_every_record_before_the_damage_is_kept_and_none_is_invented(
         after = contents(killed)
         assert after.pop() == decision("f" * 32)
         judge(kept, after)
+
+
+@settings(max_examples=200 if SOAK else 40)
+@given(PASSAGES, st.data())
+def test_what_no_segment_has_yet_comes_back_from_the_stage(passages: list[str], data: st.DataObject) -> None:
+    """kill -9 before the thread copied anything from some byte on, a half-written frame included."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "journal"
+        with opened(folder) as journal:
+            written = play(journal, passages)
+            killed = copy_as_killed(folder)
+        path = segments(killed)[0]
+        raw = bytearray(path.read_bytes())
+        at = data.draw(st.integers(0, 200 * len(written)), label="copied up to")
+        raw[at:] = bytes(len(raw) - at)
+        path.write_bytes(raw)
+        with opened(killed):
+            pass
+        judge(written, contents(killed))
 
 
 @settings(max_examples=20)
