@@ -28,6 +28,7 @@ from sekisho.residency.decide import BuiltinPolicy
 from sekisho.residency.table import RouteTable, sign_table
 from support import background
 from support.background import until
+from support.staged import snapshot, staged
 from support.wire import Answer, Wire
 
 
@@ -281,8 +282,9 @@ class Checkpoint:
     # -- what it wrote down
 
     def records(self) -> list[Record]:
-        """All records so far, in the order of each journal."""
+        """All records so far, in the order of each journal: those in the segments, and those on the way there."""
         for folder in sorted(self.journal_dir.glob("w*")):
+            stage = snapshot(folder)
             for path in segments(folder):
                 try:
                     for offset, payload in read_records(path, self._seen.get(path, 0)):
@@ -290,6 +292,10 @@ class Checkpoint:
                         self._records.append(decode_record(payload))
                 except FileNotFoundError:  # an empty one that was reserved and given back
                     continue
+            for name, start, end, payload in staged(stage):
+                if self._seen.get(folder / name, 0) == start:
+                    self._seen[folder / name] = end
+                    self._records.append(decode_record(payload))
         return self._records
 
     def decisions(self) -> list[Decision]:

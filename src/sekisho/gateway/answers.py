@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-REASONS = {
+from typing import Final
+
+REASONS: Final = {
     200: b"OK", 201: b"Created", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found",
     405: b"Method Not Allowed", 408: b"Request Timeout", 409: b"Conflict", 413: b"Content Too Large",
     414: b"URI Too Long", 415: b"Unsupported Media Type", 417: b"Expectation Failed", 422: b"Unprocessable Content",
@@ -11,8 +13,8 @@ REASONS = {
     505: b"HTTP Version Not Supported",
 }  # fmt: skip
 # What every usual answer of an endpoint begins with.
-JSON_OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-STREAM_OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+JSON_OK: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+STREAM_OK: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
 
 
 def own_head(status: int, length: int, *, date: bytes, extra: bytes, decision: str, keep_alive: bool) -> bytes:

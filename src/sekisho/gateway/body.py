@@ -11,17 +11,18 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from typing import Final
 
 import msgspec
 
 from sekisho.kernel.ids import MODEL
 
-_decode_top = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_str = msgspec.json.Decoder(str).decode
-_SPACE = re.compile(rb"[ \t\r\n]*+")  # RFC 8259 §2
-_NOT_BLANK = frozenset(bytes([code]) for code in range(256)) - {b" ", b"\t", b"\r", b"\n"}
-_MAX_KEYS = 256
-_USAGE = b'"stream_options":{"include_usage":true}'
+_decode_top: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_str: Final = msgspec.json.Decoder(str).decode
+_SPACE: Final = re.compile(rb"[ \t\r\n]*+")  # RFC 8259 §2
+_NOT_BLANK: Final = frozenset(bytes([code]) for code in range(256)) - {b" ", b"\t", b"\r", b"\n"}
+_MAX_KEYS: Final = 256
+_USAGE: Final = b'"stream_options":{"include_usage":true}'
 
 
 class BodyRefused(Exception):
@@ -143,14 +144,14 @@ class Reading:
         self.prefix = prefix
 
 
-_PROMPTS = ("messages", "prompt", "input")
-_MEANT = frozenset(
+_PROMPTS: Final = ("messages", "prompt", "input")
+_MEANT: Final = frozenset(
     {
         "model", "stream", "stream_options", "n", "messages", "prompt", "input",
         "max_completion_tokens", "max_tokens", "max_output_tokens",
     }
 )  # fmt: skip
-_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
 def read_body(body: bytes, *, prefix_bytes: int) -> Reading:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
+from typing import Final
 
 from sekisho.gateway.live import Route
 from sekisho.gateway.upstream import Endpoint
 
-_below = random.Random().random  # noqa: S311 - spreads load; nothing secret hangs on it
+_below: Final = random.Random().random  # noqa: S311 - spreads load; nothing secret hangs on it
 
 
 def predicted_s(endpoint: Endpoint) -> float:

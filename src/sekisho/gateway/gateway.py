@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -31,13 +31,13 @@ from sekisho.ledger.journal import Journal
 from sekisho.ledger.model import Decision
 from sekisho.residency.table import EndpointEntry, RouteTable
 
-_SWEEP_S = 0.25
-_QUEUE_POLL_S = 0.005
-_OUTBOX = 64
-_HEADS = 2048
-_STRANGERS = 5  # lines between two sweeps
-_STRANGERS_PER_S = 100.0
-_STRANGER_BURST = 5000.0
+_SWEEP_S: Final = 0.25
+_QUEUE_POLL_S: Final = 0.005
+_OUTBOX: Final = 64
+_HEADS: Final = 2048
+_STRANGERS: Final = 5  # lines between two sweeps
+_STRANGERS_PER_S: Final = 100.0
+_STRANGER_BURST: Final = 5000.0
 _log = logging.getLogger("sekisho.gateway")
 
 

@@ -6,16 +6,16 @@ Pure functions over bytes, shared by the listener (requests) and the upstream si
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 # RFC 9110 §5.6.2 token; possessive, so that a hostile head can't make the matcher backtrack.
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 # RFC 9112 §5: no space before the colon, no obs-fold, no bare CR or LF, no NUL or other control but HTAB.
-_FIELDS = rb"(?:" + _TOKEN + rb":[ \t]*+[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+"
-_REQUEST = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,8192}) HTTP/1\.([01])\r\n" + _FIELDS)
-_RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\x00-\x08\x0a-\x1f\x7f]*+)?\r\n" + _FIELDS)
-_LENGTH = re.compile(rb"[0-9]{1,15}")
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
+_FIELDS: Final = rb"(?:" + _TOKEN + rb":[ \t]*+[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+"
+_REQUEST: Final = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,8192}) HTTP/1\.([01])\r\n" + _FIELDS)
+_RESPONSE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\x00-\x08\x0a-\x1f\x7f]*+)?\r\n" + _FIELDS)
+_LENGTH: Final = re.compile(rb"[0-9]{1,15}")
+_CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 
 
 class Malformed(Exception):
@@ -40,13 +40,17 @@ class RequestHead(NamedTuple):
 
 
 # The headers that mean something here. A second one would leave open which of the two counts.
-_WANTED = re.compile(
+_WANTED: Final = re.compile(
     rb"(?i)\n(host|authorization|content-length|transfer-encoding|content-type|content-encoding|x-sekisho-class|expect|"
     rb"connection|traceparent|tracestate):[ \t]*+([^\r]*+)"
 )
 
 
-_LENGTH_LINE = re.compile(rb"(?i)\r\ncontent-length:[ \t]*+([0-9]{1,15})[ \t]*+\r\n")
+_LENGTH_LINE: Final = re.compile(rb"(?i)\r\ncontent-length:[ \t]*+([0-9]{1,15})[ \t]*+\r\n")
+
+
+# How nearly every client writes it; finding it costs a tenth of the search below.
+_USUAL_LENGTH: Final = b"\r\nContent-Length: "
 
 
 def without_length(head: bytes) -> tuple[bytes, int] | None:
@@ -55,10 +59,13 @@ def without_length(head: bytes) -> tuple[bytes, int] | None:
     Clients send the same head again and again but for this number. Two heads that are equal without it are read in
     the same way, so what was once read and found in order can be looked up.
     """
-    match = _LENGTH_LINE.search(head)
-    if match is None:
-        return None
-    start, end = match.span(1)
+    start = head.find(_USUAL_LENGTH) + len(_USUAL_LENGTH)
+    end = head.find(b"\r", start)
+    if start < len(_USUAL_LENGTH) or not 0 < end - start <= 15 or not head[start:end].isdigit():
+        match = _LENGTH_LINE.search(head)
+        if match is None:
+            return None
+        start, end = match.span(1)
     return head[:start] + head[end:], int(head[start:end])
 
 
@@ -137,7 +144,7 @@ class ResponseHead:
         return ResponseHead(self.status, self.headers, length, self.keep_alive)
 
 
-_WANTED_OF_ANSWER = re.compile(
+_WANTED_OF_ANSWER: Final = re.compile(
     rb"(?i)\n(content-length|transfer-encoding|connection|content-type|retry-after|x-request-id|openai-processing-ms):"
     rb"[ \t]*+([^\r]*+)"
 )

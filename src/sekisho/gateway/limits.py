@@ -18,14 +18,15 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import Final
 
 from sekisho.kernel.errors import SekishoError
 
-ROWS = 1 << 17
-_MAX_WORKERS = 64
-_ROW = struct.Struct("<Qdd")  # key, level, monotonic time of the level
-_COUNT = struct.Struct("<i")
-_COUNTS_AT = ROWS * _ROW.size
+ROWS: Final = 1 << 17
+_MAX_WORKERS: Final = 64
+_ROW: Final = struct.Struct("<Qdd")  # key, level, monotonic time of the level
+_COUNT: Final = struct.Struct("<i")
+_COUNTS_AT: Final = ROWS * _ROW.size
 
 
 class BoardFull(SekishoError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from sekisho.gateway.http1 import Dechunker, Malformed, RequestHead, parse_request, without_length
 from sekisho.gateway.passage import Passage
@@ -14,26 +14,26 @@ from sekisho.gateway.refusals import Refusal, of
 if TYPE_CHECKING:
     from sekisho.gateway.gateway import Gateway
 
-_NEVER = float("inf")
-_PIPELINE_BYTES = 64 << 10
-_LINGER_S = 2.0
-_SLOWEST_BYTES_PER_S = 32768
-_CRUMB = 4096
-_LINGER_BYTES = 4 << 20
-_HIGH_WATER = 64 << 10
-_PROXY_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"  # PROXY protocol 2.2 §2.2
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
-_TCP_ESTABLISHED = 1  # include/net/tcp_states.h
-_PROXY_HEAD = struct.Struct("!12sBBH")
+_NEVER: Final = float("inf")
+_PIPELINE_BYTES: Final = 64 << 10
+_LINGER_S: Final = 2.0
+_SLOWEST_BYTES_PER_S: Final = 32768
+_CRUMB: Final = 4096
+_LINGER_BYTES: Final = 4 << 20
+_HIGH_WATER: Final = 64 << 10
+_PROXY_SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"  # PROXY protocol 2.2 §2.2
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
+_TCP_ESTABLISHED: Final = 1  # include/net/tcp_states.h
+_PROXY_HEAD: Final = struct.Struct("!12sBBH")
 
 
 # States, as plain integers: they are compared several times a request.
-_PROXY = 0  # the PROXY protocol's header comes first
-_HEAD = 1
-_BODY = 2
-_BUSY = 3  # a passage is under way; further requests wait their turn
-_LINGER = 4  # answered and closing: read and forget, so that the answer is not lost to a reset (RFC 9112 §9.6)
-_CLOSED = 5
+_PROXY: Final = 0  # the PROXY protocol's header comes first
+_HEAD: Final = 1
+_BODY: Final = 2
+_BUSY: Final = 3  # a passage is under way; further requests wait their turn
+_LINGER: Final = 4  # answered and closing: read and forget, so that the answer is not lost to a reset (RFC 9112 §9.6)
+_CLOSED: Final = 5
 
 
 class ClientConnection:

@@ -11,7 +11,7 @@ import hashlib
 import time
 from bisect import bisect
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from sekisho.gateway.limits import Board, Bucket, Slots
 from sekisho.gateway.records import Lane
@@ -19,8 +19,8 @@ from sekisho.gateway.upstream import Endpoint, Target
 from sekisho.kernel.classes import DataClass
 from sekisho.residency.table import Closed, EndpointEntry, RouteSet, RouteTable, TenantEntry
 
-_RING_POINTS = 48  # an endpoint; enough for an even share among up to a hundred
-_SLICE_S = 0.002
+_RING_POINTS: Final = 48  # an endpoint; enough for an even share among up to a hundred
+_SLICE_S: Final = 0.002
 
 
 class Route:

@@ -6,12 +6,14 @@ choice (SGLang), in every chunk (continuous statistics), or in `response.complet
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from sekisho.gateway.usage import Usage, decode_answer, decode_event
 
-_LONGEST_EVENT = 1 << 20
-_MAX_TOKENS = 100_000_000
+_LONGEST_EVENT: Final = 1 << 20
+_MAX_TOKENS: Final = 100_000_000
 
 
 class Tokens:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import zlib
 from time import monotonic
 from time import time as wall_time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sekisho.gateway.answers import JSON_OK, REASONS, own_head
 from sekisho.gateway.body import BodyRefused, read_body, splice_model, splice_usage
@@ -32,29 +32,29 @@ if TYPE_CHECKING:
     from sekisho.gateway.listener import ClientConnection
 
 # An answer up to this size is gathered before it leaves: until then another endpoint can still take over.
-_HOLD = 64 << 10
-_ABSORB = 32  # chunks
+_HOLD: Final = 64 << 10
+_ABSORB: Final = 32  # chunks
 # Paths of the OpenAI API that are relayed, and whether their streams take `stream_options`.
-INFERENCE: dict[bytes, bool] = {
+INFERENCE: Final[dict[bytes, bool]] = {
     b"/v1/chat/completions": True,
     b"/v1/completions": True,
     b"/v1/embeddings": False,
     b"/v1/responses": False,
 }
-_PASSED_ERRORS = frozenset({400, 409, 413, 415, 422})
-_RETRIED = frozenset({429, 500, 502, 503, 504})
+_PASSED_ERRORS: Final = frozenset({400, 409, 413, 415, 422})
+_RETRIED: Final = frozenset({429, 500, 502, 503, 504})
 # Of the endpoint's headers only these go on; what it says of itself (Server, cookies, X-Sekisho-…) stays behind.
-_PASSED_HEADERS = frozenset({b"content-type", b"retry-after", b"x-request-id", b"openai-processing-ms"})
+_PASSED_HEADERS: Final = frozenset({b"content-type", b"retry-after", b"x-request-id", b"openai-processing-ms"})
 
 
-_RESTRICTED = int(DataClass.RESTRICTED)
-_CONFIDENTIAL = int(DataClass.CONFIDENTIAL)
+_RESTRICTED: Final = int(DataClass.RESTRICTED)
+_CONFIDENTIAL: Final = int(DataClass.CONFIDENTIAL)
 # States, as plain integers: they are compared several times a request.
-_READING = 0  # the request
-_WAITING = 1  # for a slot, a connection or the answer
-_HOLDING = 2  # the answer's beginning
-_RELAYING = 3
-_OVER = 4
+_READING: Final = 0  # the request
+_WAITING: Final = 1  # for a slot, a connection or the answer
+_HOLDING: Final = 2  # the answer's beginning
+_RELAYING: Final = 3
+_OVER: Final = 4
 
 
 class KnownHead:

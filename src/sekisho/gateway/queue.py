@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import heapq
-from typing import Protocol
+from typing import Final, Protocol
 
 from sekisho.gateway.live import Route
 from sekisho.gateway.upstream import Endpoint
 from sekisho.kernel.classes import DataClass
 
 # A higher class has fewer places to go, so it waits less; weights, not strict priority: nobody starves.
-WEIGHTS = {DataClass.PUBLIC: 1.0, DataClass.INTERNAL: 2.0, DataClass.CONFIDENTIAL: 4.0, DataClass.RESTRICTED: 8.0}
+WEIGHTS: Final = {
+    DataClass.PUBLIC: 1.0,
+    DataClass.INTERNAL: 2.0,
+    DataClass.CONFIDENTIAL: 4.0,
+    DataClass.RESTRICTED: 8.0,
+}
 
 
 class Waiter(Protocol):

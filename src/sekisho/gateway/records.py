@@ -7,7 +7,7 @@ zero; a test holds the two together. Whatever is not usual takes the general way
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sekisho.gateway.live import LiveTable, Route, Tenant
     from sekisho.gateway.upstream import Endpoint
 
-_DISPATCH_START = b'{"kind":"dispatch","id":"'
+_DISPATCH_START: Final = b'{"kind":"dispatch","id":"'
 
 
 def _members(**values: object) -> str:

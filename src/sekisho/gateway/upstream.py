@@ -10,7 +10,7 @@ import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -28,15 +28,15 @@ from sekisho.residency.table import EndpointEntry
 if TYPE_CHECKING:
     from sekisho.gateway.passage import Passage
 
-_MAX_HEAD = 64 << 10
-_HEADS = 64
+_MAX_HEAD: Final = 64 << 10
+_HEADS: Final = 64
 # A measurement older than this fades, by half in less than a second (a sweep is a quarter of a second): an endpoint
 # that was a hundred times slower than the others gets one more request about every six seconds.
-_FRESH_S = 1.0
-_AGEING = 0.8
-_NEVER = float("inf")
+_FRESH_S: Final = 1.0
+_AGEING: Final = 0.8
+_NEVER: Final = float("inf")
 # Size lines of chunks as endpoints write them, without leading zeros: looked up, not parsed.
-_CHUNK_SIZES = {line: size for size in range(1, 4096) for line in (b"%x" % size, b"%X" % size)}
+_CHUNK_SIZES: Final = {line: size for size in range(1, 4096) for line in (b"%x" % size, b"%X" % size)}
 
 
 class EndpointUnusable(SekishoError):

@@ -27,6 +27,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -34,12 +35,12 @@ from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.model import Decision, Dispatch, decode_record, encode_record
 from sekisho.ledger.stage import HALF_BYTES, Segment, Stage
 
-_FRAME = struct.Struct("<II")
-SUFFIX = ".journal"
+_FRAME: Final = struct.Struct("<II")
+SUFFIX: Final = ".journal"
 # The room that one open passage may still need for its decision: guarded passages start only while it is there.
-RECORD_ROOM = 4096
-_RETRY_S = 0.25
-_LOCK_TRIES = 20
+RECORD_ROOM: Final = 4096
+_RETRY_S: Final = 0.25
+_LOCK_TRIES: Final = 20
 
 
 class JournalUnavailable(SekishoError):

@@ -17,14 +17,15 @@ import struct
 import threading
 import zlib
 from pathlib import Path
+from typing import Final
 
-NAME = "stage"
-HALF_BYTES = 1 << 20
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_HEADER = struct.Struct("<16sQQI")  # boot, segment number, base, CRC-32 of the three
-_HEADER_ROOM = 64
-_FRAME = struct.Struct("<II")
-_END = bytes(4)
+NAME: Final = "stage"
+HALF_BYTES: Final = 1 << 20
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_HEADER: Final = struct.Struct("<16sQQI")  # boot, segment number, base, CRC-32 of the three
+_HEADER_ROOM: Final = 64
+_FRAME: Final = struct.Struct("<II")
+_END: Final = bytes(4)
 
 
 class Segment:
@@ -94,7 +95,7 @@ class Stage:
     # -- what a process left
 
     def replay(self) -> None:
-        """Puts the frames of a process that died behind the valid part of their segments; doing it twice is harmless."""
+        """Puts the frames of a process that died behind the valid part of their segments; twice is harmless."""
         found = []
         for half in self._halves:
             boot, number, base, checksum = _HEADER.unpack_from(self._map, half.header)

@@ -30,7 +30,7 @@ def payloads(path: Path) -> list[bytes]:
 
 
 # Payloads of all sizes, some larger than a half; None: the thread comes by and drains.
-STEPS = st.lists(st.one_of(st.binary(min_size=1, max_size=400), st.just(bytes(b"x") * 1500), st.none()), max_size=30)
+STEPS = st.lists(st.one_of(st.binary(min_size=1, max_size=400), st.just(b"x" * 1500), st.none()), max_size=30)
 
 
 def play(stage: Stage, into: Segment, steps: list[bytes | None]) -> list[bytes]:
