@@ -95,12 +95,17 @@ def compiled(
 
 
 class Control:
-    """The part of a control plane that a gateway sees: the long poll for route tables. FAKE: it keeps one table."""
+    """The part of a control plane that a gateway sees: the long poll for route tables. FAKE: it keeps one table.
+
+    `receipts`: what it answers a path under /internal/v1/receipts/ with (a whole HTTP answer; b"" hangs up).
+    """
 
     def __init__(self, signing: Ed25519PrivateKey) -> None:
         self._signing = signing
         self._version = 0
         self._signed = b""
+        self.receipts: dict[str, bytes] = {}
+        self.asked: list[str] = []
         self._changed = asyncio.Event()
         self._server: asyncio.AbstractServer = background.run(self._start())
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
@@ -119,6 +124,13 @@ class Control:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
+            path = head.split(b" ")[1].decode()
+            if path.startswith("/internal/v1/receipts/"):
+                self.asked.append(path)
+                writer.write(self.receipts.get(path, b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"))
+                await writer.drain()
+                writer.close()
+                return
             after = int(head.split(b"after=")[1].split(b" ")[0])
             if self._version <= after:
                 with contextlib.suppress(TimeoutError):

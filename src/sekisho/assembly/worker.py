@@ -18,10 +18,12 @@ import msgspec
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from sekisho.gateway.control import ControlAddress
 from sekisho.gateway.feed import Feed
 from sekisho.gateway.gateway import Gateway
 from sekisho.gateway.limits import Board
 from sekisho.gateway.listener import ClientConnection
+from sekisho.gateway.receipts import Receipts
 from sekisho.gateway.settings import ListenTls, WorkerSpec
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.journal import Journal
@@ -69,11 +71,15 @@ async def serve(spec: WorkerSpec) -> None:
         gateway.on_decision, stop_tracing = _tracing(settings.otlp_endpoint, gateway.name)
     if journal.error:
         _log.error("the journal can't be written: %s", journal.error)
+    control = None
+    if spec.control_url is not None:
+        token_file = Path(spec.control_token_file) if spec.control_token_file else None
+        control = ControlAddress(spec.control_url, token_file)
+        gateway.receipts = Receipts(control)
     feed = Feed(
         table_file=Path(spec.table_file),
         public_key=Ed25519PublicKey.from_public_bytes(bytes.fromhex(spec.control_public_key)),
-        control_url=spec.control_url,
-        token_file=Path(spec.control_token_file) if spec.control_token_file else None,
+        control=control,
         adopt=gateway.adopt,
     )
     following = loop.create_task(feed.run())

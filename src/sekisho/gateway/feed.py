@@ -6,26 +6,17 @@ import asyncio
 import contextlib
 import logging
 import os
-import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from sekisho.gateway.http1 import parse_response
-from sekisho.kernel.errors import SekishoError
+from sekisho.gateway.control import ControlAddress, ControlFailed
 from sekisho.residency.table import RouteTable, TableRefused, read_table
 
 _POLL_S = 40.0  # longer than control holds a poll
 _MAX_TABLE = 256 << 20
 _log = logging.getLogger("sekisho.gateway.feed")
-
-
-class FeedFailed(SekishoError):
-    """The control plane did not answer as it should."""
-
-    code = "control.unreachable"
 
 
 class Feed:
@@ -39,14 +30,12 @@ class Feed:
         *,
         table_file: Path,
         public_key: Ed25519PublicKey,
-        control_url: str | None,
-        token_file: Path | None,
+        control: ControlAddress | None,
         adopt: Callable[[RouteTable], Awaitable[None]],
     ) -> None:
         self._file = table_file
         self._key = public_key
-        self._url = control_url
-        self._token_file = token_file
+        self._control = control
         self._adopt = adopt
         self._version = 0
 
@@ -59,9 +48,9 @@ class Feed:
         except (OSError, TableRefused) as error:
             _log.warning("the copy of the route table on disk is not used: %s", error)
         pause = 0.05
-        while self._url is not None:
+        while self._control is not None:
             try:
-                data = await self._fetch(self._url)
+                data = await self._fetch(self._control)
                 if data:
                     await self._take(data, keep=True)
                 pause = 0.05
@@ -104,30 +93,15 @@ class Feed:
             with contextlib.suppress(OSError):
                 part.unlink()
 
-    async def _fetch(self, base: str) -> bytes:
+    async def _fetch(self, control: ControlAddress) -> bytes:
         """One long poll: the newer table, or nothing when there is none yet."""
-        url = urlsplit(base)
-        token = self._token_file.read_text().strip() if self._token_file is not None else ""
-        context = ssl.create_default_context() if url.scheme == "https" else None
-        port = url.port or (443 if context else 80)
-        async with asyncio.timeout(_POLL_S):
-            reader, writer = await asyncio.open_connection(url.hostname, port, ssl=context)
-            try:
-                writer.write(
-                    f"GET /internal/v1/table?after={self._version} HTTP/1.1\r\nhost: {url.netloc}\r\n"
-                    f"authorization: Bearer {token}\r\nconnection: close\r\n\r\n".encode()
-                )
-                raw = await reader.readuntil(b"\r\n\r\n")
-                head = parse_response(raw[:-2])
-                if head.status == 204:
-                    return b""
-                if head.status != 200:
-                    raise FeedFailed(
-                        f"control answers {head.status} to the request for the route table",
-                        hint="check that the gateway's token is that of this control plane",
-                    )
-                if not 0 <= head.length <= _MAX_TABLE:
-                    raise FeedFailed("control's answer has no plain length")
-                return await reader.readexactly(head.length)
-            finally:
-                writer.close()
+        path = f"/internal/v1/table?after={self._version}"
+        head, data = await control.get(path, max_bytes=_MAX_TABLE, timeout_s=_POLL_S)
+        if head.status == 204:
+            return b""
+        if head.status != 200:
+            raise ControlFailed(
+                f"control answers {head.status} to the request for the route table",
+                hint="check that the gateway's token is that of this control plane",
+            )
+        return data

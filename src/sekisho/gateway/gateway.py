@@ -22,6 +22,7 @@ from sekisho.gateway.live import LiveTable, Route, Tenant, TenantLimits
 from sekisho.gateway.metrics import BOUNDS, Metrics
 from sekisho.gateway.passage import KnownHead, Passage
 from sekisho.gateway.queue import FairQueue
+from sekisho.gateway.receipts import Receipts
 from sekisho.gateway.settings import EndpointSnapshot, GatewaySettings, WorkerSnapshot
 from sekisho.gateway.tuning import Tuning
 from sekisho.gateway.upstream import Endpoint
@@ -73,6 +74,7 @@ class Gateway:
         self.draining = False
         self.started_at = time.time()
         self.date = b""
+        self.receipts: Receipts | None = None
         self.on_decision: Callable[[Decision, bytes | None], None] | None = None
         self.heads: dict[bytes, KnownHead] = {}
         self.limited: list[Tenant] = []  # tenants whose limits are in use

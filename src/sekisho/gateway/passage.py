@@ -9,6 +9,7 @@ Whatever way it ends, `_record` runs once, before the last byte leaves for the c
 
 from __future__ import annotations
 
+import re
 import zlib
 from time import monotonic
 from time import time as wall_time
@@ -30,6 +31,7 @@ from sekisho.residency.table import Closed
 if TYPE_CHECKING:
     from sekisho.gateway.gateway import Gateway
     from sekisho.gateway.listener import ClientConnection
+    from sekisho.gateway.receipts import ReceiptAnswer
 
 # An answer up to this size is gathered before it leaves: until then another endpoint can still take over.
 _HOLD: Final = 64 << 10
@@ -42,6 +44,9 @@ INFERENCE: Final[dict[bytes, bool]] = {
     b"/v1/responses": False,
 }
 _PASSED_ERRORS: Final = frozenset({400, 409, 413, 415, 422})
+_RECEIPTS: Final = b"/v1/receipts/"
+_DECISION_ID: Final = re.compile(rb"[0-9a-f]{32}")
+_RECEIPT_FORMS: Final = {b"": "proof", b"format=proof": "proof", b"format=cose": "cose"}
 _RETRIED: Final = frozenset({429, 500, 502, 503, 504})
 # Of the endpoint's headers only these go on; what it says of itself (Server, cookies, X-Sekisho-…) stays behind.
 _PASSED_HEADERS: Final = frozenset({b"content-type", b"retry-after", b"x-request-id", b"openai-processing-ms"})
@@ -106,10 +111,10 @@ class Passage:
         "_aligned", "_answer", "_asked", "_attempts", "_body", "_busy_for_s", "_close_framed", "_commit_answer",
         "_connection", "_counted", "_endpoint", "_estimate", "_ever_dispatched", "_expires_at", "_first_byte",
         "_fresh", "_hashed", "_hedge", "_held", "_held_size", "_id", "_inject", "_keep_alive", "_lane", "_last",
-        "_limits", "_meter", "_model", "_ok_after_s", "_parts", "_passed", "_path", "_prefix_hash", "_queue_s",
-        "_queued_at", "_raw_ok", "_route", "_sent_at", "_slotted", "_started", "_state", "_tokens", "_trace",
-        "_version", "at_ms", "bytes_in", "bytes_out", "client", "data_class", "dispatched", "gateway", "guarded",
-        "id", "key_id", "queue_deadline", "table", "tenant", "tried", "waiting",
+        "_limits", "_meter", "_model", "_ok_after_s", "_parts", "_passed", "_path", "_prefix_hash", "_query",
+        "_queue_s", "_queued_at", "_raw_ok", "_route", "_sent_at", "_slotted", "_started", "_state", "_tokens",
+        "_trace", "_version", "at_ms", "bytes_in", "bytes_out", "client", "data_class", "dispatched",
+        "gateway", "guarded", "id", "key_id", "queue_deadline", "table", "tenant", "tried", "waiting",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, client: ClientConnection) -> None:
@@ -134,6 +139,7 @@ class Passage:
         self.tried: tuple[Endpoint, ...] = ()
         self._attempts: tuple[Attempt, ...] = ()
         self._path = b""
+        self._query = b""
         self._version = 1
         self._keep_alive = True
         self._trace: bytes | None = None
@@ -208,7 +214,8 @@ class Passage:
         self.data_class = data_class
         self.guarded = data_class >= _CONFIDENTIAL
         if path not in INFERENCE:
-            if path != b"/v1/models":
+            self._query = query
+            if path != b"/v1/models" and not path.startswith(_RECEIPTS):
                 return of("http.not_found")
             return None if head.method == b"GET" else of("http.method_not_allowed")
         if head.method != b"POST":
@@ -278,6 +285,9 @@ class Passage:
             return
         if path == b"/v1/models":
             self._list_models(tenant, table, data_class)
+            return
+        if path.startswith(_RECEIPTS):
+            self._get_receipt(tenant)
             return
         tuning = self.gateway.tuning
         try:
@@ -955,7 +965,7 @@ class Passage:
             retry = b"retry-after: %d\r\n" % max(1, int(refusal.retry_after_s + 0.999))
         extra = b"www-authenticate: Bearer\r\n" if refusal.status == 401 else b""
         if refusal.status == 405:
-            extra = b"allow: GET\r\n" if self._path == b"/v1/models" else b"allow: POST\r\n"
+            extra = b"allow: POST\r\n" if self._path in INFERENCE else b"allow: GET\r\n"
         head = own_head(
             refusal.status,
             len(body),
@@ -1178,6 +1188,41 @@ class Passage:
             )
             self.client.send(head + body)
             self._end()
+
+    def _get_receipt(self, tenant: Tenant) -> None:
+        """The receipt of an earlier passage of the same tenant; whose it is, control decides."""
+        decision = self._path[len(_RECEIPTS) :]
+        form = _RECEIPT_FORMS.get(self._query)
+        if form is None or _DECISION_ID.fullmatch(decision) is None:
+            self.refuse(of("receipt.invalid"))
+        elif self.gateway.receipts is None:
+            self.refuse(of("receipt.unavailable"))
+        else:
+            self._state = _WAITING
+            self.gateway.receipts.ask(
+                tenant=tenant.entry.id, decision=decision.decode(), form=form, done=self._on_receipt
+            )
+
+    def _on_receipt(self, answer: ReceiptAnswer) -> None:
+        if self._state == _OVER:
+            return  # the client left
+        status = answer.status
+        if status == 404:
+            self.refuse(of("receipt.not_found"))
+        elif status == 429:
+            self.refuse(of("receipt.busy"))
+        elif status not in (200, 202):
+            self.refuse(of("receipt.unavailable"))
+        else:
+            self.bytes_out = len(answer.body)
+            if self._finish("completed", status):
+                extra = b"retry-after: %b\r\n" % answer.retry_after if answer.retry_after else b""
+                head = own_head(
+                    status, len(answer.body), date=self.gateway.date, extra=extra, decision=self.id,
+                    keep_alive=self._keep_alive, kind=answer.content_type or b"application/octet-stream",
+                )  # fmt: skip
+                self.client.send(head + answer.body)
+                self._end()
 
 
 def _put_back(scope: TenantLimits, estimate: int) -> None:
