@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from sekisho.kernel.errors import SekishoError
+from sekisho.kernel.ids import DECISION as DECISION_ID
 from sekisho.ledger.tlog.tiles import MAX_ENTRY_BYTES
 
 VERSION = 1
@@ -43,6 +44,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes
 
 
+class _Body(msgspec.Struct, frozen=True, kw_only=True):
+    tenant: Any = ""
+
+
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """What every entry says of itself, whatever else is in it."""
 
@@ -51,6 +56,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     v: int
     at_ms: int
     tenant: str = ""
+    body: _Body = _Body()
 
 
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
@@ -71,7 +77,7 @@ def decision_entry(payload: bytes) -> Entry | None:
         if len(data) > MAX_ENTRY_BYTES:
             data = _shortened(document, data)
         return Entry(
-            id=bytes.fromhex(document["id"]),
+            id=_id(document["id"]),
             at_ms=document["at_ms"],
             tenant=document.get("tenant", ""),
             kind=DECISION,
@@ -91,10 +97,7 @@ def record_entry(*, id: str, kind: str, at_ms: int, body: Mapping[str, Any]) -> 
             f"a record of the kind {kind} has {len(data)} bytes, an entry at most {MAX_ENTRY_BYTES}",
             hint="log its SHA-256 and keep the text elsewhere",
         )
-    tenant = body.get("tenant", "")
-    return Entry(
-        id=bytes.fromhex(id), at_ms=at_ms, tenant=tenant if isinstance(tenant, str) else "", kind=kind, data=data
-    )
+    return Entry(id=_id(id), at_ms=at_ms, tenant=_tenant(body.get("tenant")), kind=kind, data=data)
 
 
 def read_entry(data: bytes) -> Entry:
@@ -102,10 +105,24 @@ def read_entry(data: bytes) -> Entry:
     try:
         envelope = _decode_envelope(data)
         return Entry(
-            id=bytes.fromhex(envelope.id), at_ms=envelope.at_ms, tenant=envelope.tenant, kind=envelope.kind, data=data
+            id=_id(envelope.id),
+            at_ms=envelope.at_ms,
+            tenant=envelope.tenant or _tenant(envelope.body.tenant),
+            kind=envelope.kind,
+            data=data,
         )
     except (msgspec.MsgspecError, ValueError) as error:
         raise EntryRefused(f"this is no entry: {error}") from None
+
+
+def _id(text: str) -> bytes:
+    if not DECISION_ID.fullmatch(text):
+        raise ValueError(f"an id has 32 hex digits, not {text!r}")
+    return bytes.fromhex(text)
+
+
+def _tenant(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _shortened(document: dict[str, Any], whole: bytes) -> bytes:
