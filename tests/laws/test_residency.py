@@ -12,7 +12,7 @@ from sekisho.federation.model import Endpoint, Federation, Operator, Site, Tenan
 from sekisho.kernel.classes import DataClass
 from sekisho.residency.compile import MAX_REASONS, compile_table, next_expiry
 from sekisho.residency.decide import BuiltinPolicy
-from sekisho.residency.model import Allowed, Denied, EndpointFacts, Policy, Reason, Verdict
+from sekisho.residency.model import ANYBODY, Allowed, Denied, EndpointFacts, Policy, Reason, TenantFacts, Verdict
 from sekisho.residency.table import Closed, RouteSet, RouteTable
 
 NOW = 1_800_000_000.0
@@ -41,7 +41,7 @@ DOMAIN = [
 
 
 def allowed(jurisdiction: str, data_class: DataClass, each: EndpointFacts) -> bool:
-    return isinstance(BuiltinPolicy(jurisdiction=jurisdiction).decide(data_class, each, now=NOW), Allowed)
+    return isinstance(BuiltinPolicy(jurisdiction=jurisdiction).decide(ANYBODY, data_class, each, now=NOW), Allowed)
 
 
 def test_the_rules_are_these_over_the_whole_domain() -> None:
@@ -79,14 +79,14 @@ def test_the_operators_own_country_decides_nothing() -> None:
 
 def test_a_guarded_verdict_ends_with_its_evidence_and_others_need_none() -> None:
     for data_class, jurisdiction, each in DOMAIN:
-        verdict = BuiltinPolicy(jurisdiction=jurisdiction).decide(data_class, each, now=NOW)
+        verdict = BuiltinPolicy(jurisdiction=jurisdiction).decide(ANYBODY, data_class, each, now=NOW)
         if isinstance(verdict, Allowed):
             assert verdict.valid_until == (each.evidence_until if data_class.guarded else None)
 
 
 def test_every_denial_names_each_rule_that_said_no_in_two_languages_and_with_a_way_out() -> None:
     for data_class, jurisdiction, each in DOMAIN:
-        verdict = BuiltinPolicy(jurisdiction=jurisdiction).decide(data_class, each, now=NOW)
+        verdict = BuiltinPolicy(jurisdiction=jurisdiction).decide(ANYBODY, data_class, each, now=NOW)
         if not isinstance(verdict, Denied):
             continue
         expected = []
@@ -240,7 +240,10 @@ class WrittenByAnybody:
     def hash(self) -> str:
         return "any"
 
-    def decide(self, data_class: DataClass, facts: EndpointFacts, *, now: float) -> Verdict:
+    def kind_of(self, tenant: TenantFacts) -> TenantFacts:
+        return tenant
+
+    def decide(self, tenant: TenantFacts, data_class: DataClass, facts: EndpointFacts, *, now: float) -> Verdict:
         if (data_class, facts.site) in self._denied:
             return Denied(rules=("no",), reasons=(Reason(rule="no", en="no", ja="不可", site=facts.site),))
         return Allowed(rules=("yes",))  # forgets the evidence

@@ -22,7 +22,8 @@ from sekisho.federation.service import FederationService
 from sekisho.kernel.clock import Clock
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.projection import Projection
-from sekisho.residency.decide import BuiltinPolicy
+from sekisho.residency.policy.bundle import default_bundle
+from sekisho.residency.policy.engine import CedarPolicy
 from sekisho.residency.publish import TablePublisher
 from sekisho.runtime.changes import record_change
 from sekisho.runtime.database import Database, sqlite_url
@@ -71,6 +72,7 @@ class ControlPlane:
         self._projection = Projection(self.database, home.root / "journal")
         self._journal = JournalState(checked_at=None, fault=None, behind=False, unreadable=0)
         self._config_fault: Fault | None = None
+        self._policy: CedarPolicy | None = None
 
     # -- what pages and API ask (`console.services.Control`)
 
@@ -197,8 +199,14 @@ class ControlPlane:
         return CompileSettings(
             jurisdiction=loaded.jurisdiction,
             evidence_validity_s=loaded.evidence_validity_s,
-            policy=BuiltinPolicy(jurisdiction=loaded.jurisdiction),
+            policy=self._policy_for(loaded.jurisdiction),
         )
+
+    def _policy_for(self, jurisdiction: str) -> CedarPolicy:
+        """The same object for the same rules: it keeps its answers."""
+        if self._policy is None or self._policy.jurisdiction != jurisdiction:
+            self._policy = CedarPolicy(default_bundle(), jurisdiction=jurisdiction)
+        return self._policy
 
 
 def _signing_key(path: Path) -> Ed25519PrivateKey:

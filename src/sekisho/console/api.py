@@ -209,6 +209,7 @@ def explanation(control: TheControl, *, tenant: str, data_class: str, model: str
         tenant=tenant,
         data_class=DataClass.parse(data_class) or DataClass.PUBLIC,
         model=model,
+        evidence=state.evidence,
         # The table's own time: an explanation says what the gateways do, not what a new table would.
         issued_at=state.table.issued_at,
         now=control.clock.now(),

@@ -251,6 +251,7 @@ def current_matrix(state: TableState, *, now: float) -> Matrix:
     return decide_all(
         state.federation,
         state.policy,
+        evidence=state.evidence,
         now=now,
         evidence_validity_s=state.evidence_validity_s,
         suspended=state.suspended,
@@ -299,7 +300,12 @@ def dry_run(state: TableState, asked: DryRunAsked, *, now: float) -> tuple[Route
     if asked.suspended:
         suspended = suspended | here if asked.suspended == "yes" else suspended - here
     after = decide_all(
-        federation, state.policy, now=now, evidence_validity_s=state.evidence_validity_s, suspended=suspended
+        federation,
+        state.policy,
+        evidence=state.evidence,
+        now=now,
+        evidence_validity_s=state.evidence_validity_s,
+        suspended=suspended,
     )
     return difference(federation, current_matrix(state, now=now), after)
 
@@ -308,7 +314,12 @@ def suspension(state: TableState, endpoint: str, *, now: float) -> tuple[RouteCh
     """What suspending (or resuming) one endpoint would change: the consequence that the button spells out."""
     suspended = state.suspended ^ {endpoint}
     after = decide_all(
-        state.federation, state.policy, now=now, evidence_validity_s=state.evidence_validity_s, suspended=suspended
+        state.federation,
+        state.policy,
+        evidence=state.evidence,
+        now=now,
+        evidence_validity_s=state.evidence_validity_s,
+        suspended=suspended,
     )
     return difference(state.federation, current_matrix(state, now=now), after)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -10,7 +11,7 @@ from sekisho.console.workers import WorkerReport
 from sekisho.federation.model import Federation
 from sekisho.federation.service import FederationService
 from sekisho.kernel.clock import Clock
-from sekisho.residency.model import Policy
+from sekisho.residency.model import Policy, SiteEvidence
 from sekisho.residency.publish import TablePublisher
 from sekisho.residency.table import RouteTable
 from sekisho.runtime.database import Database
@@ -35,6 +36,7 @@ class TableState(msgspec.Struct, frozen=True, kw_only=True):
     evidence_validity_s: float
     size_bytes: int
     compile_s: float
+    evidence: Mapping[str, SiteEvidence] = {}  # by site id
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):

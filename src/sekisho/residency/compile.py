@@ -9,6 +9,7 @@ same floor and models share a profile of routes; (5) the table is what the gatew
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import assert_never
 
 from sekisho.federation.keys import key_id
@@ -16,7 +17,17 @@ from sekisho.federation.model import Endpoint, Federation, Tenant
 from sekisho.kernel.classes import DataClass
 from sekisho.kernel.errors import SekishoError
 from sekisho.residency.decide import EVIDENCE_FRESH, stale_reason
-from sekisho.residency.model import Allowed, Denied, EndpointFacts, Policy, Reason, Verdict
+from sekisho.residency.model import (
+    ANYBODY,
+    Allowed,
+    Denied,
+    EndpointFacts,
+    Policy,
+    Reason,
+    SiteEvidence,
+    TenantFacts,
+    Verdict,
+)
 from sekisho.residency.table import (
     SCHEMA,
     Closed,
@@ -32,6 +43,7 @@ from sekisho.residency.table import (
 MAX_REASONS = 20
 ENDPOINT_SUSPENDED = "endpoint-suspended"
 _FOREVER = float("inf")
+_NOTHING: Mapping[str, SiteEvidence] = MappingProxyType({})
 
 
 class CompileRefused(SekishoError):
@@ -40,15 +52,20 @@ class CompileRefused(SekishoError):
     code = "table.not_compiled"
 
 
-def facts_of(federation: Federation, *, now: float, evidence_validity_s: float) -> tuple[EndpointFacts, ...]:
+def facts_of(
+    federation: Federation, evidence: Mapping[str, SiteEvidence], *, now: float, evidence_validity_s: float
+) -> tuple[EndpointFacts, ...]:
     """What the rules may know of each endpoint, in the federation's order.
 
-    Evidence holds for `evidence_validity_s` from now, and never longer than the operator's own declaration.
+    A declaration holds for `evidence_validity_s` from now, and never longer than the operator's own. `evidence` has
+    what was attested and measured, by site id; a site that is not in it has neither.
     """
     operators = {operator.id: operator for operator in federation.operators}
     by_site: dict[str, EndpointFacts] = {}
     for site in federation.sites:
         operator = operators[site.operator]
+        declared = site.declaration
+        found = evidence.get(site.id, _NO_EVIDENCE)
         declared_until = _FOREVER if site.valid_until is None else site.valid_until
         by_site[site.id] = EndpointFacts(
             site=site.id,
@@ -57,41 +74,73 @@ def facts_of(federation: Federation, *, now: float, evidence_validity_s: float) 
             operator_country=operator.country,
             operator_law=operator.law,
             evidence_until=min(declared_until, now + evidence_validity_s),
+            site_law=declared.law,
+            owner_country=declared.owner_country,
+            foreign_owned_percent=declared.foreign_owned_percent,
+            foreign_laws=tuple(sorted(set(declared.foreign_laws))),
+            operator_can_read=declared.operator_can_read,
+            key_custody=declared.key_custody,
+            personnel=declared.personnel,
+            # who may reach a site: where the subcontractor sits, and the law over it
+            subcontractor_countries=tuple(
+                sorted({place for each in declared.subcontractors for place in (each.country, each.law)})
+            ),
+            log_retention_days=declared.log_retention_days,
+            attestation=found.attestation,
+            location=found.location,
         )
     return tuple(by_site[endpoint.site] for endpoint in federation.endpoints)
 
 
+_NO_EVIDENCE = SiteEvidence()
+
+
+def tenant_facts(tenant: Tenant) -> TenantFacts:
+    """What the rules may know of a tenant."""
+    return TenantFacts(id=tenant.id, profiles=tuple(sorted(set(tenant.profiles))))
+
+
 def verdicts_of(
-    policy: Policy, facts: Sequence[EndpointFacts], *, now: float
+    policy: Policy, tenant: TenantFacts, facts: Sequence[EndpointFacts], *, now: float
 ) -> dict[DataClass, tuple[Verdict, ...]]:
     """The verdict for each class and endpoint, under two laws that hold whatever the policy says.
 
     A class never gets an endpoint that a lower class was denied (law 1): the lower class's denial then stands for
     the higher one too. A guarded class is allowed for as long as the evidence holds, never longer (law 2).
     """
-    decided: dict[tuple[DataClass, EndpointFacts], Verdict] = {}
+    decided: dict[EndpointFacts, tuple[Verdict, ...]] = {}
     for each in facts:
+        if each in decided:
+            continue
         below: Verdict | None = None
+        verdicts: list[Verdict] = []
         for data_class in DataClass:
-            known = decided.get((data_class, each))
-            if known is None:
-                known = policy.decide(data_class, each, now=now)
-                if isinstance(known, Allowed):
-                    known = (
-                        below if isinstance(below, Denied) else _bound_to_evidence(known, data_class, each, now=now)
-                    )
-                decided[data_class, each] = known
-            below = known
-    return {data_class: tuple(decided[data_class, each] for each in facts) for data_class in DataClass}
+            verdict = policy.decide(tenant, data_class, each, now=now)
+            if isinstance(verdict, Allowed):
+                verdict = below if isinstance(below, Denied) else _bound(verdict, below, data_class, each, now=now)
+            verdicts.append(verdict)
+            below = verdict
+        decided[each] = tuple(verdicts)
+    rows = [decided[each] for each in facts]
+    return {data_class: tuple(row[data_class] for row in rows) for data_class in DataClass}
 
 
-def _bound_to_evidence(verdict: Allowed, data_class: DataClass, facts: EndpointFacts, *, now: float) -> Verdict:
+def _bound(
+    verdict: Allowed, below: Verdict | None, data_class: DataClass, facts: EndpointFacts, *, now: float
+) -> Verdict:
+    """Never longer than the class below (law 1 holds at every instant), nor than the evidence (law 2)."""
     until = verdict.valid_until
-    if data_class.guarded:
-        until = facts.evidence_until if until is None else min(until, facts.evidence_until)
+    for limit in (
+        below.valid_until if isinstance(below, Allowed) else None,
+        facts.evidence_until if data_class.guarded else None,
+    ):
+        if limit is not None:
+            until = limit if until is None else min(until, limit)
     if until is not None and not until > now:
         # In a set it would close the route of every other endpoint with it.
         return Denied(rules=(EVIDENCE_FRESH,), reasons=(stale_reason(facts),))
+    if until == verdict.valid_until:
+        return verdict
     return Allowed(rules=verdict.rules, valid_until=until)
 
 
@@ -114,6 +163,7 @@ def compile_table(
     jurisdiction: str,
     evidence_validity_s: float,
     salts: Mapping[str, bytes],
+    evidence: Mapping[str, SiteEvidence] = _NOTHING,
     suspended: frozenset[str] = frozenset(),
 ) -> RouteTable:
     """The route table of this federation under this policy at this moment.
@@ -121,36 +171,95 @@ def compile_table(
     `salts` has one for each tenant (for commitments in the journal); `suspended` are endpoint ids that are in no
     set. Raises CompileRefused when a tenant has no salt. Issue a new table before the earliest `valid_until`.
     """
-    routes = _Routes(federation, policy, now=now, evidence_validity_s=evidence_validity_s, suspended=suspended)
-    tenants: list[TenantEntry] = []
-    for tenant in federation.tenants:
-        salt = salts.get(tenant.id)
-        if salt is None:
-            raise CompileRefused(
-                f"tenant `{tenant.id}` has no salt", hint="make one for each tenant before the table is compiled"
-            )
-        tenants.append(
-            TenantEntry(
-                id=tenant.id,
-                floor=tenant.floor.label,
-                profile=routes.profile_of(tenant),
-                salt=salt,
-                limits=tenant.limits,
-                model_limits=tenant.model_limits,
-            )
-        )
-    position = {tenant.id: index for index, tenant in enumerate(federation.tenants)}
-    return RouteTable(
-        schema=SCHEMA,
+    return Compiler().compile(
+        federation,
+        policy,
         version=version,
-        issued_at=now,
-        policy=policy.hash,
+        now=now,
         jurisdiction=jurisdiction,
-        endpoints=_endpoint_entries(federation),
-        routes=tuple(routes.routes),
-        profiles=tuple(routes.profiles),
-        tenants=tuple(tenants),
-        keys=tuple(
+        evidence_validity_s=evidence_validity_s,
+        salts=salts,
+        evidence=evidence,
+        suspended=suspended,
+    )
+
+
+class Compiler:
+    """Makes tables one after the other, and keeps from the last one what is the same in the next."""
+
+    def __init__(self) -> None:
+        self._tenants: tuple[tuple[object, ...], tuple[TenantEntry, ...]] | None = None
+        self._keys: tuple[tuple[object, ...], tuple[KeyEntry, ...]] | None = None
+
+    def compile(
+        self,
+        federation: Federation,
+        policy: Policy,
+        *,
+        version: int,
+        now: float,
+        jurisdiction: str,
+        evidence_validity_s: float,
+        salts: Mapping[str, bytes],
+        evidence: Mapping[str, SiteEvidence],
+        suspended: frozenset[str],
+    ) -> RouteTable:
+        """As `compile_table`; `salts` must be another mapping when one of them changes."""
+        routes = _Routes(
+            federation,
+            policy,
+            facts_of(federation, evidence, now=now, evidence_validity_s=evidence_validity_s),
+            now=now,
+            suspended=suspended,
+        )
+        return RouteTable(
+            schema=SCHEMA,
+            version=version,
+            issued_at=now,
+            policy=policy.hash,
+            jurisdiction=jurisdiction,
+            endpoints=_endpoint_entries(federation),
+            # first: it adds to the routes and profiles that are taken below
+            tenants=self._tenant_entries(federation, routes, salts),
+            routes=tuple(routes.routes),
+            profiles=tuple(routes.profiles),
+            keys=self._key_entries(federation),
+            aliases=dict(federation.aliases),
+        )
+
+    def _tenant_entries(
+        self, federation: Federation, routes: _Routes, salts: Mapping[str, bytes]
+    ) -> tuple[TenantEntry, ...]:
+        profiles = tuple(map(routes.profile_of, federation.tenants))
+        under = (federation.tenants, profiles, salts)
+        if self._tenants is not None and _same(self._tenants[0], under):
+            return self._tenants[1]
+        entries: list[TenantEntry] = []
+        for tenant, profile in zip(federation.tenants, profiles, strict=True):
+            salt = salts.get(tenant.id)
+            if salt is None:
+                raise CompileRefused(
+                    f"tenant `{tenant.id}` has no salt", hint="make one for each tenant before the table is compiled"
+                )
+            entries.append(
+                TenantEntry(
+                    id=tenant.id,
+                    floor=tenant.floor.label,
+                    profile=profile,
+                    salt=salt,
+                    limits=tenant.limits,
+                    model_limits=tenant.model_limits,
+                )
+            )
+        self._tenants = (under, tuple(entries))
+        return self._tenants[1]
+
+    def _key_entries(self, federation: Federation) -> tuple[KeyEntry, ...]:
+        under = (federation.tenants, federation.keys)
+        if self._keys is not None and _same(self._keys[0], under):
+            return self._keys[1]
+        position = {tenant.id: index for index, tenant in enumerate(federation.tenants)}
+        entries = tuple(
             KeyEntry(
                 id=key.id or key_id(key.sha256),
                 tenant=position[key.tenant],
@@ -158,9 +267,14 @@ def compile_table(
                 expires_at=key.expires_at,
             )
             for key in federation.keys
-        ),
-        aliases=dict(federation.aliases),
-    )
+        )
+        self._keys = (under, entries)
+        return entries
+
+
+def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
+    """Equality that is quick for the same objects in new tuples: Python looks at identity first."""
+    return all(old is new or old == new for old, new in zip(before, now, strict=True))
 
 
 def next_expiry(table: RouteTable) -> float | None:
@@ -203,36 +317,49 @@ class _Routes:
         self,
         federation: Federation,
         policy: Policy,
+        facts: Sequence[EndpointFacts],
         *,
         now: float,
-        evidence_validity_s: float,
         suspended: frozenset[str],
     ) -> None:
-        self.routes: list[RouteSet | Closed] = []
         self.profiles: list[Profile] = []
+        self._policy = policy
+        self._facts = facts
+        self._now = now
         self._endpoints = federation.endpoints
         self._suspended = suspended
-        self._verdicts = verdicts_of(
-            policy, facts_of(federation, now=now, evidence_validity_s=evidence_validity_s), now=now
-        )
         by_model: dict[str, list[int]] = {}
         for index, endpoint in enumerate(federation.endpoints):
             for model in dict.fromkeys(endpoint.models):
                 by_model.setdefault(model, []).append(index)
+        self._by_model = by_model
         self._models = sorted(by_model)
-        route_index: dict[RouteSet | Closed, int] = {}
-        # [class][model] → index of the route: every route there can be, made once for all tenants
-        self._all: dict[DataClass, dict[str, int]] = {
-            data_class: {
-                model: route_index.setdefault(self._route(data_class, by_model[model]), len(route_index))
-                for model in self._models
-            }
-            for data_class in DataClass
-        }
-        self.routes.extend(route_index)
-        self._profile_index: dict[tuple[DataClass, tuple[str, ...] | None], int] = {}
+        self._route_index: dict[RouteSet | Closed, int] = {}
+        # kind of tenant → [class][model] → index of the route: made once for all tenants of the kind
+        self._all: dict[TenantFacts, dict[DataClass, dict[str, int]]] = {}
+        self._profile_index: dict[tuple[TenantFacts, DataClass, tuple[str, ...] | None], int] = {}
+        self._of_kind(ANYBODY)
 
-    def _route(self, data_class: DataClass, candidates: Sequence[int]) -> RouteSet | Closed:
+    @property
+    def routes(self) -> list[RouteSet | Closed]:
+        return list(self._route_index)
+
+    def _of_kind(self, kind: TenantFacts) -> dict[DataClass, dict[str, int]]:
+        known = self._all.get(kind)
+        if known is None:
+            verdicts = verdicts_of(self._policy, kind, self._facts, now=self._now)
+            known = self._all[kind] = {
+                data_class: {
+                    model: self._route_index.setdefault(
+                        self._route(verdicts[data_class], self._by_model[model]), len(self._route_index)
+                    )
+                    for model in self._models
+                }
+                for data_class in DataClass
+            }
+        return known
+
+    def _route(self, verdicts: Sequence[Verdict], candidates: Sequence[int]) -> RouteSet | Closed:
         """The set of those that may serve, or why nobody may."""
         chosen: list[int] = []
         rules: list[str] = []
@@ -242,7 +369,7 @@ class _Routes:
             if self._endpoints[index].id in self._suspended:
                 reasons.append(suspended_reason(self._endpoints[index]))
                 continue
-            match self._verdicts[data_class][index]:
+            match verdicts[index]:
                 case Allowed() as allowed:
                     chosen.append(index)
                     rules += allowed.rules
@@ -262,28 +389,33 @@ class _Routes:
         )
 
     def profile_of(self, tenant: Tenant) -> int:
-        """The index of the profile of all tenants with this one's floor and models."""
-        key = (tenant.floor, tenant.models)
+        """The index of the profile of all tenants of this one's kind, floor and models."""
+        kind = self._policy.kind_of(tenant_facts(tenant))
+        key = (kind, tenant.floor, tenant.models)
         known = self._profile_index.get(key)
         if known is not None:
             return known
         # The same models in another order, or all of them by name, are the same rights.
         models = self._models if tenant.models is None else sorted(set(tenant.models).intersection(self._models))
         whole = len(models) == len(self._models)
-        canonical = (tenant.floor, None if whole else tuple(models))
+        canonical = (kind, tenant.floor, None if whole else tuple(models))
         index = self._profile_index.get(canonical)
         if index is None:
             index = len(self.profiles)
             self._profile_index[canonical] = index
-            self.profiles.append(Profile(routes=self._profile_routes(tenant.floor, None if whole else models)))
+            self.profiles.append(
+                Profile(routes=self._profile_routes(self._of_kind(kind), tenant.floor, None if whole else models))
+            )
         self._profile_index[key] = index
         return index
 
-    def _profile_routes(self, floor: DataClass, models: Sequence[str] | None) -> dict[str, dict[str, int]]:
+    def _profile_routes(
+        self, by_class: Mapping[DataClass, dict[str, int]], floor: DataClass, models: Sequence[str] | None
+    ) -> dict[str, dict[str, int]]:
         routes: dict[str, dict[str, int]] = {}
         for data_class in DataClass:
             if data_class < floor:
                 continue  # a request can be raised above its tenant's floor, never lowered under it
-            every = self._all[data_class]
+            every = by_class[data_class]
             routes[data_class.label] = every if models is None else {model: every[model] for model in models}
         return routes

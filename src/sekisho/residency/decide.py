@@ -1,4 +1,4 @@
-"""The built-in rules: who may serve which class. Pure: no I/O, no clock."""
+"""The first rules, in Python: what the default Cedar policies are held against in tests. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import assert_never
 
 from sekisho.federation.countries import country_label
 from sekisho.kernel.classes import DataClass
-from sekisho.residency.model import Allowed, Denied, EndpointFacts, Reason, Verdict
+from sekisho.residency.model import ANYBODY, Allowed, Denied, EndpointFacts, Reason, TenantFacts, Verdict
 
 ANY_SITE = "any-site"
 SITE_IN_JURISDICTION = "site-in-jurisdiction"
@@ -29,7 +29,9 @@ operator-law-in-jurisdiction(operator.law == jurisdiction), evidence-fresh(now <
 
 
 class BuiltinPolicy:
-    """The rule set that is there without a policy engine.
+    """The rules of the default policies, said a second time and without an engine: an oracle for tests and benches.
+
+    It knows the declared axes only, no attestation and no measured location.
 
     `public` and `internal`: any site. `confidential`: the machines stand in the jurisdiction. `restricted`: they do,
     and the law over their operator is the jurisdiction's. Guarded classes also need fresh evidence. The operator's
@@ -45,7 +47,11 @@ class BuiltinPolicy:
         """SHA-256 (hex) over the canonical text of the rules."""
         return self._hash
 
-    def decide(self, data_class: DataClass, facts: EndpointFacts, *, now: float) -> Verdict:
+    def kind_of(self, _tenant: TenantFacts) -> TenantFacts:
+        """Nobody is told apart."""
+        return ANYBODY
+
+    def decide(self, _tenant: TenantFacts, data_class: DataClass, facts: EndpointFacts, *, now: float) -> Verdict:
         """Allowed with the expiry of the evidence under it, or Denied with every rule that said no."""
         match data_class:
             case DataClass.PUBLIC | DataClass.INTERNAL:

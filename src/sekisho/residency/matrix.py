@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from sekisho.federation.model import Federation
 from sekisho.kernel.classes import DataClass
 from sekisho.residency.compile import facts_of, suspended_reason, verdicts_of
-from sekisho.residency.model import Allowed, Denied, Policy, Reason, Verdict
+from sekisho.residency.model import ANYBODY, Allowed, Denied, Policy, Reason, SiteEvidence, TenantFacts, Verdict
 
 
 class EndpointVerdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,13 +53,18 @@ def decide_all(
     federation: Federation,
     policy: Policy,
     *,
+    evidence: Mapping[str, SiteEvidence],
     now: float,
     evidence_validity_s: float,
     suspended: frozenset[str],
+    tenant: TenantFacts = ANYBODY,
 ) -> Matrix:
-    """For each class, every endpoint in the federation's order; a suspended one is denied as such."""
-    facts = facts_of(federation, now=now, evidence_validity_s=evidence_validity_s)
-    decided = verdicts_of(policy, facts, now=now)
+    """For each class, every endpoint in the federation's order; a suspended one is denied as such.
+
+    Without a tenant, what holds for one without profiles.
+    """
+    facts = facts_of(federation, evidence, now=now, evidence_validity_s=evidence_validity_s)
+    decided = verdicts_of(policy, policy.kind_of(tenant), facts, now=now)
     matrix: Matrix = {}
     for data_class in DataClass:
         rows = []

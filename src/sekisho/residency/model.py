@@ -97,10 +97,25 @@ class EndpointFacts(msgspec.Struct, frozen=True, kw_only=True):
     location: LocationFacts = LocationFacts()
 
 
+class TenantFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rule may know of a tenant. `profiles` are names of policy profiles, sorted."""
+
+    id: str = ""
+    profiles: tuple[str, ...] = ()
+
+
+ANYBODY = TenantFacts()
+
+
 class Policy(Protocol):
-    """Decides for one class and one endpoint. `hash` names the rules, and is written into every decision."""
+    """Decides for one tenant, class and endpoint. `hash` names the rules, and is written into every decision.
+
+    `kind_of` gives the same value for all tenants that no rule tells apart: they share decisions and routes.
+    """
 
     @property
     def hash(self) -> str: ...
 
-    def decide(self, data_class: DataClass, facts: EndpointFacts, *, now: float) -> Verdict: ...
+    def kind_of(self, tenant: TenantFacts) -> TenantFacts: ...
+
+    def decide(self, tenant: TenantFacts, data_class: DataClass, facts: EndpointFacts, *, now: float) -> Verdict: ...

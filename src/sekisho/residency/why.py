@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from sekisho.federation.model import Federation
 from sekisho.kernel.classes import DataClass
-from sekisho.residency.compile import bounded_reasons
+from sekisho.residency.compile import bounded_reasons, tenant_facts
 from sekisho.residency.matrix import EndpointVerdict, decide_all
-from sekisho.residency.model import Allowed, Denied, Policy, Reason, Verdict
+from sekisho.residency.model import Allowed, Denied, Policy, Reason, SiteEvidence, Verdict
 
 __all__ = ["EndpointVerdict", "Explanation", "explain"]
 
@@ -60,6 +60,7 @@ def explain(
     tenant: str,
     data_class: DataClass,
     model: str,
+    evidence: Mapping[str, SiteEvidence],
     issued_at: float,
     now: float,
     evidence_validity_s: float,
@@ -77,7 +78,13 @@ def explain(
     serving = {endpoint.id for endpoint in federation.endpoints if served in endpoint.models}
     permitted = found.models is None or served in found.models
     told = decide_all(
-        federation, policy, now=issued_at, evidence_validity_s=evidence_validity_s, suspended=suspended
+        federation,
+        policy,
+        evidence=evidence,
+        now=issued_at,
+        evidence_validity_s=evidence_validity_s,
+        suspended=suspended,
+        tenant=tenant_facts(found),
     )[effective]
     rows = tuple(row for row in told if row.endpoint in serving) if permitted else ()
     verdict = combined(row.verdict for row in rows)
