@@ -8,9 +8,11 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from sekisho.assembly.home import Home, create, ensure_secrets
 from sekisho.assembly.plane import ControlPlane, Loaded
-from sekisho.federation.model import ApiKey, Endpoint, Federation, Operator, Site, Tenant
+from sekisho.federation.model import ApiKey, Endpoint, Federation, Operator, SecretRef, Site, Tenant
 from sekisho.kernel.classes import DataClass
 from sekisho.kernel.clock import Clock, SystemClock
 from sekisho.ledger.model import Attempt, Decision, Dispatch, encode_record
@@ -73,20 +75,30 @@ FEDERATION = Federation(
 )
 
 
-def loaded(federation: Federation = FEDERATION, *, evidence_validity_s: float = 3600.0) -> Loaded:
+def loaded(
+    federation: Federation = FEDERATION, *, evidence_validity_s: float = 3600.0, database: SecretRef | None = None
+) -> Loaded:
     return Loaded(
         federation=federation,
         jurisdiction="JP",
         evidence_validity_s=evidence_validity_s,
         listen="127.0.0.1:0",
+        database=database,
     )
 
 
-def new_plane(root: Path, *, clock: Clock | None = None, federation: Federation = FEDERATION) -> ControlPlane:
+def new_plane(
+    root: Path, *, clock: Clock | None = None, federation: Federation = FEDERATION, database: sa.URL | None = None
+) -> ControlPlane:
+    """`database`: the address of a PostgreSQL; SQLite in the home without it."""
     home = Home.at(root)
     create(home)
     ensure_secrets(home)
-    return ControlPlane(home, load=lambda: loaded(federation), clock=clock or SystemClock())
+    place = None
+    if database is not None:
+        place = SecretRef(file=str(home.secrets / "database"))
+        (home.secrets / "database").write_text(database.render_as_string(hide_password=False))
+    return ControlPlane(home, load=lambda: loaded(federation, database=place), clock=clock or SystemClock())
 
 
 def frame(payload: bytes) -> bytes:

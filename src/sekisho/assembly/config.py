@@ -156,7 +156,7 @@ def _without_null(node: Any) -> Any:
             }
             return _without_null({**(left[0] if len(left) == 1 else {"anyOf": left}), **rest})
         case dict():
-            return {name: _without_null(value) for name, value in node.items()}
+            return {name: _without_null(value) for name, value in node.items() if value is not None}
         case list():
             return [_without_null(value) for value in node]
         case _:

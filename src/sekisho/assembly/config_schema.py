@@ -52,6 +52,10 @@ class RawControl(RawTable, frozen=True, kw_only=True):
     """The control plane and its console."""
 
     listen: Annotated[Listen, says("where the console and the API answer")] = "127.0.0.1:8081"
+    database: Annotated[
+        RawSecret | None,
+        says("where the address of a PostgreSQL database lies (it holds a password); SQLite in the home without it"),
+    ] = None
 
 
 class RawResidency(RawTable, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from sekisho.federation.model import (
     Federation,
     Limits,
     Operator,
+    SecretRef,
     Site,
     Tenant,
 )
@@ -38,6 +39,7 @@ from sekisho.runtime.toml import Problem, TomlPath
 
 class ControlSettings(msgspec.Struct, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:8081"
+    database: SecretRef | None = None
 
 
 class ResidencySettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +119,7 @@ class Translator:
             )
         if raw.listen == gateway.listen and not raw.listen.endswith(":0"):
             self._refuse(path, "control and gateway listen on the same address", "give each a port of its own")
-        return ControlSettings(listen=raw.listen)
+        return ControlSettings(listen=raw.listen, database=self._files.secret(raw.database, ("control", "database")))
 
     def residency(self, raw: written.RawResidency) -> ResidencySettings:
         self._country(raw.jurisdiction, ("residency", "jurisdiction"))

@@ -31,6 +31,7 @@ def loader(home: Home, path: Path | None) -> Callable[[], Loaded]:
             jurisdiction=config.residency.jurisdiction,
             evidence_validity_s=config.residency.evidence_validity_s,
             listen=config.control.listen,
+            database=config.control.database,
             settings=tuple(effective(found.config)),
             warnings=tuple(str(warning) for warning in found.warnings),
         )

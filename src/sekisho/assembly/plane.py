@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import msgspec
+import sqlalchemy as sa
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -17,7 +19,7 @@ from sekisho.assembly.schema import migrate
 from sekisho.assembly.tables import CompileSettings, TableMaker
 from sekisho.console.services import Fault, JournalState, Setting, TableState
 from sekisho.console.workers import WorkerReport, Workers
-from sekisho.federation.model import Federation
+from sekisho.federation.model import Federation, SecretRef
 from sekisho.federation.service import FederationService
 from sekisho.kernel.clock import Clock
 from sekisho.kernel.errors import SekishoError
@@ -26,7 +28,7 @@ from sekisho.residency.policy.bundle import default_bundle
 from sekisho.residency.policy.engine import CedarPolicy
 from sekisho.residency.publish import TablePublisher
 from sekisho.runtime.changes import record_change
-from sekisho.runtime.database import Database, sqlite_url
+from sekisho.runtime.database import Database, DatabaseUnavailable, postgresql_url, sqlite_url
 
 _log = logging.getLogger(__name__)
 JOURNAL_EVERY_S = 0.5
@@ -40,6 +42,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     jurisdiction: str
     evidence_validity_s: float
     listen: str
+    database: SecretRef | None = None
     settings: tuple[Setting, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -55,7 +58,7 @@ class ControlPlane:
         self.home = home
         self.admin_token = home.admin_token.read_text().strip()
         self.gateway_token = home.gateway_token.read_text().strip()
-        self.database = Database(sqlite_url(home.root / "control.sqlite"))
+        self.database = Database(database_url(home, self._loaded.database))
         migrate(self.database)
         self.publisher = TablePublisher()
         self.federation = FederationService(self.database, lambda: self._loaded.federation)
@@ -207,6 +210,20 @@ class ControlPlane:
         if self._policy is None or self._policy.jurisdiction != jurisdiction:
             self._policy = CedarPolicy(default_bundle(), jurisdiction=jurisdiction)
         return self._policy
+
+
+def database_url(home: Home, place: SecretRef | None) -> str | sa.URL:
+    """SQLite in the home directory, or the PostgreSQL whose address lies at `place`."""
+    if place is None:
+        return sqlite_url(home.root / "control.sqlite")
+    try:
+        text = os.environ[place.env] if place.env is not None else Path(place.file or "").read_text()
+    except (KeyError, OSError, UnicodeDecodeError):
+        raise DatabaseUnavailable(
+            f"the address of the database can't be read from {place.env or place.file}",
+            hint="put it there, or take [control] database out for SQLite",
+        ) from None
+    return postgresql_url(text)
 
 
 def _signing_key(path: Path) -> Ed25519PrivateKey:

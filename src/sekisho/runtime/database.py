@@ -20,6 +20,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sekisho.kernel.errors import SekishoError
 
 BUSY_TIMEOUT_MS = 5_000
+_WRITERS = 0x5EC1540  # the advisory lock of all writers of an installation
+# connection lost · authorisation refused · no such database · out of resources · shutting down · system error
+_UNAVAILABLE = ("08", "28", "3D", "53", "57", "58")
 
 metadata = sa.MetaData(
     naming_convention={
@@ -42,36 +45,67 @@ def sqlite_url(path: Path) -> str:
     return sa.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
-class Database:
-    """Blocking on purpose: an asyncio process calls it in a thread. Safe to share among threads."""
+def postgresql_url(text: str) -> sa.URL:
+    """`postgresql://user:password@host/database` as SQLAlchemy wants it. Raises DatabaseUnavailable."""
+    try:
+        url = sa.make_url(text.strip())
+    except sa.exc.ArgumentError:
+        url = None
+    if url is None or url.get_backend_name() != "postgresql" or not url.database:
+        # The text itself may hold a password: it is not repeated.
+        raise DatabaseUnavailable(
+            "the address of the database is not `postgresql://user:password@host:port/database`",
+            hint="write such an address into the file or variable that [control] database names",
+        )
+    return url.set(drivername="postgresql+pg8000")
 
-    def __init__(self, url: str) -> None:
-        self.engine = sa.create_engine(url)
-        if self.engine.dialect.name == "sqlite":
+
+class Database:
+    """Blocking on purpose: an asyncio process calls it in a thread. Safe to share among threads.
+
+    Writers take turns on both databases, also those of other processes: what was read in a transaction that writes
+    is still so when it commits. On PostgreSQL that is an advisory lock, held until the transaction ends.
+    """
+
+    def __init__(self, url: str | sa.URL) -> None:
+        try:
+            self.engine = sa.create_engine(url, pool_pre_ping=True)
+        except ModuleNotFoundError:
+            raise DatabaseUnavailable(
+                "the driver for PostgreSQL is not installed", hint="install sekisho with the extra `postgres`"
+            ) from None
+        self._postgresql = self.engine.dialect.name == "postgresql"
+        if not self._postgresql:
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """One transaction that may write: all of it or nothing."""
+    def write(self, *, alone: bool = True) -> Iterator[sa.Connection]:
+        """One transaction that may write: all of it or nothing. `alone` False (PostgreSQL only): beside other
+        writers, for a caller that brings finer locks of its own."""
         try:
             with self.engine.begin() as connection:
+                if self._postgresql and alone:
+                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
                 yield connection
-        except sa.exc.OperationalError as error:
-            raise _unavailable(error) from error
+        except sa.exc.DBAPIError as error:
+            raise _told(error) from error
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """One consistent snapshot; nothing that is written in it stays."""
         try:
             with self.engine.connect() as raw:
-                connection = raw.execution_options(sekisho_read=True)
+                if self._postgresql:
+                    connection = raw.execution_options(isolation_level="REPEATABLE READ")
+                else:
+                    connection = raw.execution_options(sekisho_read=True)
                 try:
                     yield connection
                 finally:
                     connection.rollback()
-        except sa.exc.OperationalError as error:
-            raise _unavailable(error) from error
+        except sa.exc.DBAPIError as error:
+            raise _told(error) from error
 
     def ready(self) -> None:
         """Returns when a query is answered; DatabaseUnavailable otherwise."""
@@ -82,11 +116,28 @@ class Database:
         self.engine.dispose()
 
 
-def _unavailable(error: sa.exc.OperationalError) -> DatabaseUnavailable:
+def _told(error: sa.exc.DBAPIError) -> Exception:
+    """The fault of a database that can't be reached or does not answer; any other error as it is."""
+    mistake = getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR  # in our SQL
+    if mistake or not (isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) or _away(error.orig)):
+        return error
     return DatabaseUnavailable(
-        f"the database did not answer: {error.orig}",
-        hint="look at the free space and the owner of the home directory; the gateways go on without it",
+        f"the database did not answer: {_fact(error.orig)}",
+        hint="look at the database's server, or at the free space and the owner of the home directory;"
+        " the gateways go on without it",
     )
+
+
+def _away(error: object) -> bool:
+    """Whether PostgreSQL says with its error that it can't serve (class of SQLSTATE, PostgreSQL 18 appendix A)."""
+    said = error.args[0] if isinstance(error, Exception) and error.args else None
+    state = str(said.get("C", "")) if isinstance(said, dict) else ""
+    return state.startswith(_UNAVAILABLE)
+
+
+def _fact(error: object) -> str:
+    said = error.args[0] if isinstance(error, Exception) and error.args else error
+    return str(said.get("M", "?")) if isinstance(said, dict) else str(said)
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

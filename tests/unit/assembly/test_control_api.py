@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 import schemathesis
+import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import HealthCheck, given, settings
 from litestar import Litestar
@@ -29,8 +30,8 @@ Client = TestClient[Litestar]
 
 
 @pytest.fixture
-def plane(tmp_path: Path) -> ControlPlane:
-    return new_plane(tmp_path)
+def plane(tmp_path: Path, database_url: str | sa.URL) -> ControlPlane:
+    return new_plane(tmp_path, database=None if isinstance(database_url, str) else database_url)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sekisho.assembly.schema import migrate
 from sekisho.ledger import projection
 from sekisho.ledger.model import Dispatch, encode_record
 from sekisho.ledger.projection import Projection
@@ -23,15 +22,8 @@ from sekisho.ledger.store import (
     passage_count,
     segment_offsets,
 )
-from sekisho.runtime.database import Database, sqlite_url
+from sekisho.runtime.database import Database
 from support.control import decision, frame, refusal, write_segment
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Database:
-    made = Database(sqlite_url(tmp_path / "control.sqlite"))
-    migrate(made)
-    return made
 
 
 def ids(database: Database, wanted: PassageFilter | None = None, **place: str) -> list[str]:

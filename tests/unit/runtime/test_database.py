@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -11,16 +12,11 @@ import sqlalchemy as sa
 from sekisho.assembly.schema import DatabaseTooNew, migrate
 from sekisho.runtime.changes import change_log, changes, record_change
 from sekisho.runtime.database import Database, DatabaseUnavailable, metadata, sqlite_url
+from sekisho.runtime.database import postgresql_url as address
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Database:
-    made = Database(sqlite_url(tmp_path / "control.sqlite"))
-    migrate(made)
-    return made
-
-
-def test_pragmas_that_the_promises_rest_on(database: Database) -> None:
+def test_pragmas_that_the_promises_rest_on(tmp_path: Path) -> None:
+    database = Database(sqlite_url(tmp_path / "control.sqlite"))
     with database.read() as connection:
         said = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
@@ -73,13 +69,24 @@ def test_migrations_make_the_tables_that_the_code_declares(database: Database) -
     inspector = sa.inspect(database.engine)
     assert set(inspector.get_table_names()) == {*metadata.tables, "alembic_version"}
     for name, table in metadata.tables.items():
-        found = {column["name"]: (str(column["type"]), column["nullable"]) for column in inspector.get_columns(name)}
-        wanted = {column.name: (str(column.type), bool(column.nullable)) for column in table.columns}
+        dialect = database.engine.dialect
+        found = {
+            column["name"]: (_type(column["type"], dialect), column["nullable"])
+            for column in inspector.get_columns(name)
+        }
+        wanted = {column.name: (_type(column.type, dialect), bool(column.nullable)) for column in table.columns}
         assert found == wanted, name
         assert inspector.get_pk_constraint(name)["constrained_columns"] == [c.name for c in table.primary_key]
-        assert {tuple(index["column_names"]) for index in inspector.get_indexes(name)} == {
+        # PostgreSQL shows the index of a unique constraint too
+        indexes = [index for index in inspector.get_indexes(name) if "duplicates_constraint" not in index]
+        assert {tuple(index["column_names"]) for index in indexes} == {
             tuple(column.name for column in index.columns) for index in table.indexes
         }
+
+
+def _type(declared: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> str:
+    """Its name in the database; PostgreSQL says `double precision` where FLOAT was asked for (8.1.3)."""
+    return declared.compile(dialect).replace("DOUBLE PRECISION", "FLOAT")
 
 
 def test_migrating_twice_changes_nothing(database: Database) -> None:
@@ -104,6 +111,33 @@ def test_an_unreadable_database_is_a_fault_with_a_next_step(tmp_path: Path) -> N
     with pytest.raises(DatabaseUnavailable) as refused:
         broken.ready()
     assert refused.value.hint
+
+
+def test_a_server_that_is_not_there_is_a_fault_with_a_next_step(tmp_path: Path) -> None:
+    for query in ({"unix_sock": str(tmp_path / "nobody")}, {}):
+        url = sa.URL.create("postgresql", username="u", host="127.0.0.1", port=9, database="d", query=query)
+        with pytest.raises(DatabaseUnavailable) as refused:
+            Database(address(url.render_as_string())).ready()
+        assert refused.value.hint
+
+
+def test_a_database_that_the_server_does_not_have_is_a_fault_too(postgresql_url: sa.URL) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        Database(postgresql_url.set(database="nobody_made_it")).ready()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nonsense", "mysql://u:secret@h/d", "postgresql://u:secret@h", "postgresql://["]
+)
+def test_an_address_that_is_none_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(DatabaseUnavailable) as refused:
+        address(text)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_mistake_in_our_own_sql_is_no_unavailable_database(database: Database) -> None:
+    with pytest.raises(sa.exc.DBAPIError), database.read() as connection:
+        connection.exec_driver_sql("SELECT nothing FROM nowhere AS x WHERE y")
 
 
 def test_changes_are_found_by_what_they_are_about(database: Database) -> None:
