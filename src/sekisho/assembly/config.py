@@ -18,6 +18,7 @@ from sekisho.assembly.config_schema import RawConfig
 from sekisho.assembly.config_translate import (
     ControlSettings,
     DemoSettings,
+    LedgerSettings,
     ResidencySettings,
     Translator,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "ConfigRefused",
     "ControlSettings",
     "DemoSettings",
+    "LedgerSettings",
     "LoadedConfig",
     "Problem",
     "ResidencySettings",
@@ -51,6 +53,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway: GatewaySettings
     control: ControlSettings
     residency: ResidencySettings
+    ledger: LedgerSettings
     demo: DemoSettings
     federation: Federation
     file: str
@@ -86,6 +89,7 @@ def parse_config(document: Document, *, directory: Path | None) -> LoadedConfig:
     gateway = translator.gateway(raw.gateway)
     control = translator.control(raw.control, gateway)
     residency = translator.residency(raw.residency)
+    ledger = translator.ledger(raw.ledger)
     federation = translator.federation(raw)
     demo = translator.demo(raw.demo, federation)
     if reader.problems:
@@ -95,6 +99,7 @@ def parse_config(document: Document, *, directory: Path | None) -> LoadedConfig:
             gateway=gateway,
             control=control,
             residency=residency,
+            ledger=ledger,
             demo=demo,
             federation=federation,
             file=document.file,

@@ -67,6 +67,26 @@ class RawResidency(RawTable, frozen=True, kw_only=True):
     ] = "24h"
 
 
+class RawLedger(RawTable, frozen=True, kw_only=True):
+    """The transparency log."""
+
+    origin: Annotated[
+        Annotated[
+            str,
+            Meta(
+                title="a host name and a path, without a scheme",
+                pattern=r"^[a-z0-9][a-z0-9.-]{0,126}(/[A-Za-z0-9._-]{1,40}){0,2}$",
+                examples=["log.example.jp/sekisho"],
+            ),
+        ]
+        | None,
+        says("name of the log, to which the year is added (default: a name of its own); never change it"),
+    ] = None
+    keep_journals: Annotated[
+        Duration, says("how long a journal segment stays once it is in the log and in the database; 0s: for ever")
+    ] = "168h"
+
+
 class RawDemo(RawTable, frozen=True, kw_only=True):
     """The demonstration: a real small model behind every simulated site, on this machine."""
 
@@ -228,6 +248,7 @@ class RawConfig(RawTable, frozen=True, kw_only=True):
     gateway: RawGateway = msgspec.field(default_factory=RawGateway)
     control: RawControl = RawControl()
     residency: RawResidency = RawResidency()
+    ledger: RawLedger = RawLedger()
     demo: RawDemo = RawDemo()
     operator: list[RawOperator] = msgspec.field(default_factory=list)
     site: list[RawSite] = msgspec.field(default_factory=list)

@@ -47,6 +47,13 @@ class ResidencySettings(msgspec.Struct, frozen=True, kw_only=True):
     evidence_validity_s: float = 86_400.0
 
 
+class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`origin` None: a name made of the log's key. `keep_journals_s` 0: for ever."""
+
+    origin: str | None = None
+    keep_journals_s: float = 604_800.0
+
+
 class DemoSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the supervisor starts a model server for each endpoint of a simulated site."""
 
@@ -125,6 +132,10 @@ class Translator:
         self._country(raw.jurisdiction, ("residency", "jurisdiction"))
         validity_s = self._quantity("evidence_validity_s", raw.evidence_validity, ("residency", "evidence_validity"))
         return ResidencySettings(jurisdiction=raw.jurisdiction, evidence_validity_s=validity_s)
+
+    def ledger(self, raw: written.RawLedger) -> LedgerSettings:
+        keep_s = self._quantity("keep_journals_s", raw.keep_journals, ("ledger", "keep_journals"))
+        return LedgerSettings(origin=raw.origin, keep_journals_s=keep_s)
 
     def demo(self, raw: written.RawDemo, federation: Federation) -> DemoSettings:
         simulated = {site.id for site in federation.sites if site.simulated}

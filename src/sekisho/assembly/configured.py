@@ -44,7 +44,7 @@ def effective(config: Config) -> Iterator[Setting]:
 
     Keys are shown by their ids, and secrets by where they lie.
     """
-    for section in ("gateway", "control", "residency", "demo"):
+    for section in ("gateway", "control", "residency", "ledger", "demo"):
         yield from _fields(config, getattr(config, section), (section,), section)
     federation = config.federation
     kinds: tuple[tuple[str, tuple[Operator | Site | Endpoint | Tenant, ...]], ...] = (

@@ -26,6 +26,8 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     workers: tuple[Planned, ...]
     sites: tuple[Planned, ...]
     site_ids: tuple[str, ...]
+    # What works on the workers' records: it ends after them.
+    services: tuple[Planned, ...] = ()
     gateway_probe: Probe
     gateway_url: str
     console_url: str

@@ -59,6 +59,22 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "control.pub"
 
     @property
+    def log_key(self) -> Path:
+        return self.secrets / "log.key"
+
+    @property
+    def log_pub(self) -> Path:
+        return self.root / "log.pub"
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "log"
+
+    @property
+    def sequencer_socket(self) -> Path:
+        return self.run / "sequencer.sock"
+
+    @property
     def demo_keys(self) -> Path:
         return self.secrets / "demo_keys.json"
 
@@ -199,9 +215,12 @@ def ensure_secrets(home: Home) -> None:
         _once(home.admin_token, lambda: _token("sk-admin-"))
         _once(home.gateway_token, lambda: _token("sk-gw-"))
         _once(home.control_key, _new_private_key)
+        _once(home.log_key, _new_private_key)
         public = _load_private_key(home.control_key).public_key().public_bytes_raw()
         # Always written anew: it follows from the private key, and a stale copy would stop every gateway.
         write_atomic(home.control_pub, public.hex().encode() + b"\n", mode=0o644)
+        public = _load_private_key(home.log_key).public_key().public_bytes_raw()
+        write_atomic(home.log_pub, public.hex().encode() + b"\n", mode=0o644)
     except OSError as error:
         raise refusal(home.secrets, error) from None
 
@@ -240,6 +259,14 @@ def _new_private_key() -> bytes:
     return Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+def load_log_key(home: Home) -> Ed25519PrivateKey:
+    """The key that signs the checkpoints of this installation's log. HomeRefused when it is damaged or not there."""
+    try:
+        return _load_private_key(home.log_key)
+    except OSError as error:
+        raise refusal(home.log_key, error) from None
 
 
 def _load_private_key(path: Path) -> Ed25519PrivateKey:

@@ -33,6 +33,7 @@ class Kind(enum.Enum):
     CONTROL = "control"
     WORKER = "worker"
     SITE = "site"
+    SEQUENCER = "sequencer"
 
 
 class ProcessRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -50,6 +50,26 @@ def worker(admin_socket: Path) -> Probe:
     return ask
 
 
+def answers_with_pid(socket: Path) -> Probe:
+    """It is this very process that answers on a Unix socket, with a JSON object that has its `pid`."""
+
+    async def ask(pid: int) -> bool:
+        with contextlib.suppress(OSError, TimeoutError, msgspec.DecodeError):
+            async with asyncio.timeout(_ASK_TIMEOUT_S):
+                reader, writer = await asyncio.open_unix_connection(str(socket))
+                try:
+                    return msgspec.json.decode(await reader.read(-1), type=_Pid).pid == pid
+                finally:
+                    writer.close()
+        return False
+
+    return ask
+
+
+class _Pid(msgspec.Struct):
+    pid: int
+
+
 # PROXY protocol 2.2 §2.2, LOCAL: the health check of the balancer itself.
 _PROXY_LOCAL = b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
 

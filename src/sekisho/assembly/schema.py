@@ -10,13 +10,14 @@ from alembic.script import ScriptDirectory
 # Imported for the tables that they declare on the common metadata.
 from sekisho.federation import store as _federation
 from sekisho.kernel.errors import SekishoError
+from sekisho.ledger import outbox as _outbox
 from sekisho.ledger import store as _ledger
 from sekisho.residency import store as _residency
 from sekisho.runtime import changes as _changes
 from sekisho.runtime.database import Database, metadata
 
 __all__ = ["DatabaseTooNew", "metadata", "migrate"]
-_DECLARED = (_changes, _federation, _ledger, _residency)
+_DECLARED = (_changes, _federation, _ledger, _outbox, _residency)
 
 
 class DatabaseTooNew(SekishoError):

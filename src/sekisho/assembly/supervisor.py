@@ -83,6 +83,7 @@ class Supervisor:
         self._control = self._child(fleet.control)
         self._workers = [self._child(planned) for planned in fleet.workers]
         self._sites = [self._child(planned) for planned in fleet.sites]
+        self._services = [self._child(planned) for planned in fleet.services]
         self._phase = Phase.STARTING
         self._started_at = time.time()
         self._last_reload: ReloadResult | None = None
@@ -141,7 +142,7 @@ class Supervisor:
 
     @property
     def _children(self) -> list[Child]:
-        return [self._control, *self._workers, *self._sites]
+        return [self._control, *self._workers, *self._services, *self._sites]
 
     def _child(self, planned: Planned) -> Child:
         return Child(planned.spec, probe=planned.probe, on_change=self._on_change)
@@ -184,7 +185,7 @@ class Supervisor:
         # From here on nobody but the draining workers holds their sockets: new clients are turned away at once.
         self._close_listeners()
         await self._unless_hurried(ends)
-        others = [*self._sites, self._control]
+        others = [*self._sites, *self._services, self._control]
         await self._unless_hurried([asyncio.create_task(child.stop(grace_s=_OTHERS_GRACE_S)) for child in others])
         cut = [worker.spec.name for worker in self._workers if worker.was_cut]
         self._tell(DrainEnded(cut=tuple(cut)))

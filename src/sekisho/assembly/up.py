@@ -149,6 +149,7 @@ def plan_fleet(config: Config, *, home: Home, config_file: Path | None, listener
         workers=tuple(workers),
         sites=tuple(_site(name, endpoint, config, home) for name, endpoint in sites.items()),
         site_ids=tuple(sites),
+        services=(_sequencer(home, config_file),),
         gateway_probe=(
             ready.http(f"{gateway_url}/readyz", behind_proxy=settings.proxy_protocol)
             # Where clients need a certificate we have none to show: each worker's own word is enough then.
@@ -173,6 +174,19 @@ def tenants_without_keys(config: Config) -> tuple[str, ...]:
     """In the order of the configuration."""
     with_keys = {key.tenant for key in config.federation.keys}
     return tuple(tenant.id for tenant in config.federation.tenants if tenant.id not in with_keys)
+
+
+def _sequencer(home: Home, config_file: Path | None) -> Planned:
+    return Planned(
+        spec=ChildSpec(
+            name="sequencer",
+            kind=Kind.SEQUENCER,
+            module="sekisho.assembly.sequencer",
+            arguments=("--home", str(home.root), *(("--config", str(config_file)) if config_file else ())),
+            log=home.log("sequencer"),
+        ),
+        probe=ready.answers_with_pid(home.sequencer_socket),
+    )
 
 
 def _site(name: str, endpoint: Endpoint, config: Config, home: Home) -> Planned:
@@ -224,6 +238,7 @@ def _needs_restart(running: Config, wanted: Config) -> str:
         for name, before, after in (
             ("[gateway]", running.gateway, wanted.gateway),
             ("[control]", running.control, wanted.control),
+            ("[ledger]", running.ledger, wanted.ledger),
             ("[demo]", running.demo, wanted.demo),
         )
         if before != after

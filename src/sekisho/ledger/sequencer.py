@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+from sqlalchemy.exc import SQLAlchemyError
 
 from sekisho.ledger import outbox
 from sekisho.ledger.journal import SUFFIX, read_records
@@ -68,6 +69,7 @@ class JournalSource:
     prefix = "journal/"
 
     def __init__(self, root: Path) -> None:
+        """`root` holds a directory for each journal."""
         self._root = str(root)
 
     def take(self, positions: Mapping[str, Position], *, limit: int) -> Taken:
@@ -161,9 +163,9 @@ class OutboxSource:
         try:
             with self._database.read() as connection:
                 found = outbox.waiting(connection, limit=limit)
-        except DatabaseUnavailable as error:
+        except (DatabaseUnavailable, SQLAlchemyError) as error:
             # The decisions must not wait for the database; and at the first start its tables are just being made.
-            self.fault = error.fact
+            self.fault = str(error)
             return Taken(entries=[], positions={})
         self.fault = ""
         self._rows = [row.row for row in found]
@@ -172,7 +174,7 @@ class OutboxSource:
     def logged(self) -> None:
         rows, self._rows = self._rows, []
         if rows:
-            with contextlib.suppress(DatabaseUnavailable), self._database.write() as connection:
+            with contextlib.suppress(DatabaseUnavailable, SQLAlchemyError), self._database.write() as connection:
                 outbox.delete(connection, rows)  # else they come again, and are known by their ids
 
 

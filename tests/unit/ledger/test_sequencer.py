@@ -186,3 +186,15 @@ def test_the_index_is_searched_by_tenant_and_time(tmp_path: Path) -> None:
 
 def life_offset(home: Path) -> int:
     return len((home / "journal" / "w0" / "00000001.journal").read_bytes().rstrip(b"\0"))
+
+
+def test_a_damaged_index_is_made_anew(tmp_path: Path) -> None:
+    write_segment(tmp_path, 0, 1, [decision(1), decision(2)])
+    life = Life(tmp_path)
+    life.sequencer.step()
+    life.end()
+    (tmp_path / "log" / "writer" / "index.sqlite").write_bytes(b"no database" * 1000)
+    life = Life(tmp_path)
+    assert life.index.find(decision(2).id) == 1
+    write_segment(tmp_path, 0, 2, [decision(1), decision(3)])
+    assert life.sequencer.step().added == 1

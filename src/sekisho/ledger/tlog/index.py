@@ -40,21 +40,13 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogIndex:
-    """Belongs to one thread. With `writable` it is the writer's; readers open it beside."""
+    """For one thread at a time. With `writable` it is the writer's; readers open it beside."""
 
     def __init__(self, root: Path, *, writable: bool = False) -> None:
         """LogFault when there is none to read."""
         path = root / "writer" / NAME
-        self._writable = writable
         try:
-            if writable:
-                self._database = sqlite3.connect(path, isolation_level=None)
-                # Losing the last commits is harmless; a torn file is not, and WAL keeps it whole.
-                self._database.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;" + _SCHEMA)
-            else:
-                self._database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-            self._database.execute("PRAGMA busy_timeout = 5000")
-            self._database.execute("SELECT size FROM covered").fetchone()
+            self._database = _open(path, writable=writable)
         except sqlite3.Error as error:
             raise LogFault(f"the index of {root} can't be read: {error}", hint="is the sequencer running?") from None
         self._numbers: dict[tuple[str, str], int] = {}
@@ -150,6 +142,31 @@ class LogIndex:
 
     def _transaction(self) -> _Transaction:
         return _Transaction(self._database)
+
+
+def _open(path: Path, *, writable: bool) -> sqlite3.Connection:
+    if not writable:
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+        database.execute("PRAGMA busy_timeout = 5000")
+        database.execute("SELECT size FROM covered").fetchone()
+        return database
+    try:
+        return _open_writable(path)
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        # A damaged index is made anew from the entries; nothing is in it that the log has not.
+        for file in path.parent.glob(f"{NAME}*"):
+            file.unlink()
+        return _open_writable(path)
+
+
+def _open_writable(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    # Losing the last commits is harmless; a torn file is not, and WAL keeps it whole.
+    database.executescript("PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")
+    database.executescript(_SCHEMA)
+    return database
 
 
 class _Transaction:

@@ -59,7 +59,7 @@ class Edge:
 
     __slots__ = ("rows", "size")
 
-    def __init__(self, size: int = 0, rows: Iterable[bytes] = ()) -> None:
+    def __init__(self, size: int = 0, rows: Iterable[bytes | bytearray] = ()) -> None:
         """`rows` are the partial tiles of the levels from 0 up; each has (size >> 8·level) mod 256 hashes."""
         self.size = size
         self.rows = [bytearray(row) for row in rows]
