@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import warnings
 from collections.abc import Sequence
 
@@ -15,7 +16,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 from sekisho.residency.attestation.refusals import Refused, refuse
 
 # AMD's key distribution gives every VCEK the serial number 0; cryptography warns of that each time.
-warnings.filterwarnings("ignore", message=".*serial number", category=CryptographyDeprecationWarning)
+warnings.filterwarnings("ignore", message="Parsed a serial number", category=CryptographyDeprecationWarning)
 
 MAX_CERTIFICATE_BYTES = 16 << 10
 P384_BYTES = 48
@@ -44,9 +45,7 @@ class Certificate:
             return False
         r, s = signature[:P384_BYTES], signature[P384_BYTES:]
         try:
-            self.key.verify(
-                encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big")), data, algorithm
-            )
+            self.key.verify(encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big")), data, algorithm)
         except (InvalidSignature, ValueError):
             return False
         return True
@@ -72,7 +71,7 @@ def read_certificate(der: bytes) -> Certificate | None:
         return None
     try:
         return Certificate(der)
-    except Exception:  # noqa: BLE001 - any fault of a parser of foreign bytes means the same: this is no certificate
+    except Exception:
         return None
 
 
@@ -91,7 +90,7 @@ def issued_by(child: bytes, issuer: bytes) -> bool:
 
 def verified_until(chain: Sequence[Certificate], *, now: float) -> float | Refused:
     """The earliest end of a chain (leaf first, trusted root last), or what is wrong with it."""
-    for child, issuer in zip(chain, chain[1:], strict=False):
+    for child, issuer in itertools.pairwise(chain):
         if not issued_by(child.der, issuer.der):
             return refuse("attestation.chain_broken", f"{child.common_name} ← {issuer.common_name}")
     for certificate in chain:

@@ -11,9 +11,10 @@ from sekisho.residency.attestation.refusals import Finding
 class Claims(msgspec.Struct, frozen=True, kw_only=True):
     """A report whose signature and chain hold.
 
-    `hardware_id`: `snp:<chip id>`, `tdx:<PPID>`, `nvidia:<certificate serial>`, lower-case hex. `measurements`: name →
-    hex. `tcb`: component → security version. `bound`: the bytes that the report binds (64; of a GPU 32).
-    `until` (Unix seconds): the earliest end of what was relied on. `findings`: warnings of the maker itself.
+    `hardware_id`: `snp:<chip id>`, `tdx:<PPID>`, `nvidia:<certificate serial>`, lower-case hex; empty when the host
+    masks it. `measurements`: name → hex. `tcb`: component → security version. `bound`: the bytes that the report
+    binds (64; of a GPU 32). `until` (Unix seconds): the earliest end of what was relied on. `findings`: warnings of
+    the maker itself.
     """
 
     kind: EvidenceKind
