@@ -1,0 +1,128 @@
+"""The head that counts: a checkpoint with a quorum of cosignatures, kept beside the log that it is of.
+
+ROOT/checkpoint            what the log says of itself
+ROOT/checkpoint.cosigned   the last one that a quorum cosigned: with it, receipts are made
+ROOT/head.json             the same, with the log's COSE signature over its root
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from sekisho.kernel.errors import SekishoError
+from sekisho.ledger.tlog import files
+from sekisho.ledger.tlog.cose import sign_root
+from sekisho.ledger.tlog.keys import NoteSigner
+from sekisho.ledger.tlog.log import LogReader
+from sekisho.ledger.tlog.note import Checkpoint, Note, NoteRefused, Signature, merge
+from sekisho.ledger.tlog.policy import TrustPolicy
+from sekisho.ledger.witness.client import TIMEOUT_S, WitnessReport, collect_cosignatures, endpoints
+
+COSIGNED = "checkpoint.cosigned"
+_HEAD = "head.json"
+
+
+class HeadDamaged(SekishoError):
+    """The kept head can't be read."""
+
+    code = "log.head_damaged"
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """A head that a quorum cosigned. `note` with all cosignatures; `cose` is the log's signature, 64 bytes."""
+
+    note: bytes
+    cose: bytes
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint.parse(Note.parse(self.note).text)
+
+
+class PublishStep(msgspec.Struct, frozen=True, kw_only=True):
+    """What one step did. `cosigned`: the size of the head that counts now; `reports`: one of each witness, or none
+    when there was nothing new to ask."""
+
+    size: int
+    cosigned: int
+    reports: tuple[WitnessReport, ...] = ()
+
+
+def read_head(root: Path) -> Head | None:
+    """The last head that counts; None while there is none. HeadDamaged when it can't be read."""
+    try:
+        head = msgspec.json.decode((root / _HEAD).read_bytes(), type=Head)
+        Checkpoint.parse(Note.parse(head.note).text)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError, NoteRefused) as error:
+        raise HeadDamaged(
+            f"{root / _HEAD} can't be read: {error}", hint="remove it: it is made again at the next checkpoint"
+        ) from None
+    return head
+
+
+class HeadPublisher:
+    """Brings every new checkpoint before the witnesses. One for each log; belongs to one event loop."""
+
+    def __init__(self, root: Path, *, policy: TrustPolicy, signer: NoteSigner, client: httpx.AsyncClient) -> None:
+        self._root = root
+        self._reader = LogReader(root)
+        self._policy = policy
+        self._endpoints = endpoints(policy)
+        self._signer = signer
+        self._client = client
+        self._sizes: dict[str, int] = {}
+        self._gathered: tuple[bytes, dict[tuple[str, bytes], Signature]] = (b"", {})
+        self._published = read_head(root)
+
+    @property
+    def witness_sizes(self) -> Mapping[str, int]:
+        """Name → size of what it cosigned last, as far as is known: the distance to the log is its lag."""
+        return dict(self._sizes)
+
+    async def step(self, *, timeout_s: float = TIMEOUT_S) -> PublishStep:
+        """Asks for cosignatures when the checkpoint is new or lacks some; keeps it once a quorum has cosigned.
+
+        LogFault when there is no log yet. Cosignatures on one checkpoint add up over several steps.
+        """
+        note = self._reader.checkpoint_note()
+        checkpoint = self._reader.checkpoint()
+        if self._gathered[0] != note:
+            self._gathered = (note, {})
+        gathered = self._gathered[1]
+        missing = [one for one in self._endpoints if not any((key.name, key.key_id) in gathered for key in one.keys)]
+        counts = self._published is not None and self._published.checkpoint == checkpoint
+        if counts and not missing:
+            return PublishStep(size=checkpoint.size, cosigned=checkpoint.size)
+        reports = await collect_cosignatures(
+            note,
+            size=checkpoint.size,
+            witnesses=missing,
+            known_sizes=self._sizes,
+            prove=self._reader.consistency_proof,
+            client=self._client,
+            timeout_s=timeout_s,
+        )
+        for report in reports:
+            self._sizes[report.name] = report.size
+            gathered |= {(made.name, made.key_id): made for made in report.signatures}
+        fresh = any(report.signatures for report in reports)
+        if (fresh or not self._endpoints) and self._quorum(gathered):
+            self._keep(merge(Note.parse(note), gathered.values()).encode(), checkpoint)
+        cosigned = self._published.checkpoint.size if self._published else 0
+        return PublishStep(size=checkpoint.size, cosigned=cosigned, reports=reports)
+
+    def _quorum(self, gathered: Mapping[tuple[str, bytes], Signature]) -> bool:
+        keys = [witness.key for witness in self._policy.witnesses]
+        return self._policy.satisfied([key for key in keys if (key.name, key.key_id) in gathered])
+
+    def _keep(self, note: bytes, checkpoint: Checkpoint) -> None:
+        head = Head(note=note, cose=sign_root(self._signer, checkpoint.root))
+        files.put_durably(self._root / _HEAD, msgspec.json.encode(head))
+        files.put_durably(self._root / COSIGNED, note)
+        self._published = head
