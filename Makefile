@@ -19,8 +19,9 @@ $(VENV)/.runtime: $(VENV)/.base requirements/runtime.txt pyproject.toml
 	$(BIN)/python -m sekisho.console.translations
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt requirements/oracles.txt
 	$(PIP_INSTALL) -r requirements/dev.txt
+	$(PIP_INSTALL) --ignore-requires-python --upgrade --target $(VENV)/oracles -r requirements/oracles.txt
 	@touch $@
 
 # The hot path, compiled by mypyc where there is a C compiler (on Debian as root it is installed); without one it
