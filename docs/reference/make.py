@@ -46,7 +46,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "control.not_ready": ("The control plane has no route table yet.", "wait a moment; see logs/control.log"),
     "control.unreachable": ("The control plane does not answer.", "look at `sekisho status` and logs/control.log"),
     "database.too_new": ("A later version of sekisho wrote the database.", "run that version or a later one"),
-    "log.closed": ("The log of this year was closed; the next one takes entries.", "nothing: the sequencer goes on in it"),
+    "log.closed": ("The log of that year is closed.", "nothing: the sequencer goes on in the next one"),
     "log.damaged": ("Files of the log don't agree with each other.", "run `sekisho ledger fsck`, put back a copy"),
     "log.entry": ("A record can't be an entry of the log.", "write it smaller, or as text"),
     "log.fenced": ("Another sequencer has taken the log.", "run only one sequencer on a home directory"),

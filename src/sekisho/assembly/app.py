@@ -26,6 +26,8 @@ from sekisho.console.sign_in import WrongForm
 from sekisho.console.site import answer_to, for_people, routes
 from sekisho.federation.service import Conflict, UnknownName
 from sekisho.kernel.errors import SekishoError
+from sekisho.ledger.http import LogFiles, log_router
+from sekisho.ledger.tlog.log import LogFault
 from sekisho.residency.compile import CompileRefused
 from sekisho.residency.http import GatewayToken, route_table
 from sekisho.residency.publish import TablePublisher
@@ -38,6 +40,7 @@ STATUSES: dict[type[SekishoError], int] = {
     DatabaseUnavailable: 503,
     TableMissing: 503,
     CompileRefused: 503,
+    LogFault: 503,
 }
 VERSION = importlib.metadata.version("sekisho")
 # Stands in where a page's fault is a redirect and no document is read.
@@ -120,6 +123,9 @@ def build_app(plane: ControlPlane) -> Litestar:
     async def gateway_token() -> GatewayToken:
         return GatewayToken(plane.gateway_token)
 
+    async def log_files() -> LogFiles:
+        return LogFiles(plane.home.ledger, plane.admin_token)
+
     sessions = Sessions(plane.admin_token)
     attempts = Attempts()
 
@@ -133,11 +139,12 @@ def build_app(plane: ControlPlane) -> Litestar:
         return attempts
 
     return Litestar(
-        route_handlers=[healthz, readyz, metrics, route_table, api_router(), *routes()],
+        route_handlers=[healthz, readyz, metrics, route_table, log_router(), api_router(), *routes()],
         dependencies={
             "publisher": Provide(publisher),
             "gateway_token": Provide(gateway_token),
             "control": Provide(control),
+            "log_files": Provide(log_files),
             "sessions": Provide(the_sessions),
             "attempts": Provide(the_attempts),
         },
