@@ -13,11 +13,13 @@ from sekisho.kernel.errors import SekishoError
 from sekisho.ledger import outbox as _outbox
 from sekisho.ledger import store as _ledger
 from sekisho.residency import store as _residency
+from sekisho.residency.policy import store as _policy
+from sekisho.runtime import admins as _admins
 from sekisho.runtime import changes as _changes
 from sekisho.runtime.database import Database, metadata
 
 __all__ = ["DatabaseTooNew", "metadata", "migrate"]
-_DECLARED = (_changes, _federation, _ledger, _outbox, _residency)
+_DECLARED = (_admins, _policy, _changes, _federation, _ledger, _outbox, _residency)
 
 
 class DatabaseTooNew(SekishoError):

@@ -54,8 +54,8 @@ class Answer(NamedTuple):
         return bool(self.permits) and not self.forbids and not self.failed
 
 
-class _Plan(NamedTuple):
-    """What the rules for one class can see."""
+class Plan(NamedTuple):
+    """What the rules for one class and these profiles can see, in the order in which it is asked."""
 
     action: str
     paths: tuple[str, ...]
@@ -64,6 +64,11 @@ class _Plan(NamedTuple):
     fresh: bool  # whether they see if the declaration stands
     attestation: bool
     location: bool
+
+    def on_grid(self, path: str, age_s: int) -> int:
+        """The least age that no rule can tell from this one."""
+        bounds = self.bounds[path]
+        return bounds[max(bisect.bisect_right(bounds, age_s) - 1, 0)]
 
 
 class _Kept(NamedTuple):
@@ -89,7 +94,7 @@ class CedarPolicy:
         self._hash = policy_hash(bundle, jurisdiction=jurisdiction)
         self._policies = cedarpy.PolicySet.from_str("\n".join(rule.text for rule in self.rules))
         self._named = frozenset(tenant for rule in self.rules for tenant in rule.mentions.tenants)
-        self._plans = {data_class: _plan(data_class, self.rules) for data_class in DataClass}
+        self._plans: dict[tuple[tuple[str, ...], DataClass], Plan] = {}
         self._answers: dict[tuple[TenantFacts, DataClass, tuple[Any, ...]], Answer] = {}
         self._kept: dict[tuple[TenantFacts, DataClass, EndpointFacts], _Kept] = {}
         self._words: dict[tuple[Any, ...], Reason] = {}
@@ -115,7 +120,7 @@ class CedarPolicy:
         if not self.profiles.issuperset(tenant.profiles):
             return _unknown_profile(tenant, facts, self.profiles)
         tenant = self.kind_of(tenant)
-        plan = self._plans[data_class]
+        plan = self.plan(tenant, data_class)
         if not facts.evidence_until > now or (plan.fresh and not data_class.guarded):
             return self._decide(tenant, data_class, facts, now=now)[0]
         # The declaration's end moves with every table; everything else about a site seldom does.
@@ -138,14 +143,28 @@ class CedarPolicy:
 
     def answer(self, tenant: TenantFacts, data_class: DataClass, facts: EndpointFacts, *, now: float) -> Answer:
         """What Cedar says at this instant, without words and without an end."""
-        plan = self._plans[data_class]
+        plan = self.plan(tenant, data_class)
         at = At(at_instant(facts, now), data_class, self.jurisdiction, now)
         values = tuple(read(at) for read in plan.reads)
         if plan.bounds:
             values = tuple(
-                _on_grid(value, plan.bounds[path]) if path in plan.bounds else value
+                plan.on_grid(path, value) if path in plan.bounds else value
                 for path, value in zip(plan.paths, values, strict=True)
             )
+        return self.answer_to(tenant, data_class, values)
+
+    def plan(self, tenant: TenantFacts, data_class: DataClass) -> Plan:
+        """What the rules that concern this tenant and class can see."""
+        key = (tenant.profiles, data_class)
+        known = self._plans.get(key)
+        if known is None:
+            concerned = [rule for rule in self.rules if not rule.profile or rule.profile in tenant.profiles]
+            known = self._plans[key] = _plan(data_class, concerned)
+        return known
+
+    def answer_to(self, tenant: TenantFacts, data_class: DataClass, values: tuple[Any, ...]) -> Answer:
+        """The same for bare values, in the order of the plan's `paths`; ages must be on its grid."""
+        plan = self.plan(tenant, data_class)
         key = (tenant, data_class, values)
         known = self._answers.get(key)
         if known is None:
@@ -158,7 +177,7 @@ class CedarPolicy:
         self, tenant: TenantFacts, data_class: DataClass, facts: EndpointFacts, *, now: float
     ) -> tuple[Verdict, float]:
         """The verdict, and until when it is the same if the declaration stands so long."""
-        plan = self._plans[data_class]
+        plan = self.plan(tenant, data_class)
         answer = self.answer(tenant, data_class, facts, now=now)
         instants = sorted(instant for instant in _instants(plan, facts) if instant > now)
         same_until = instants[0] if instants else _INFINITE
@@ -176,7 +195,7 @@ class CedarPolicy:
         rules = tuple(dict.fromkeys(self.rules[position].id for position in answer.permits))
         return Allowed(rules=rules, valid_until=valid_until), same_until
 
-    def _ask(self, tenant: TenantFacts, plan: _Plan, values: tuple[Any, ...]) -> Answer:
+    def _ask(self, tenant: TenantFacts, plan: Plan, values: tuple[Any, ...]) -> Answer:
         resource: dict[str, Any] = {}
         context: dict[str, Any] = {}
         for path, value in zip(plan.paths, values, strict=True):
@@ -257,7 +276,7 @@ def policy_hash(bundle: Bundle, *, jurisdiction: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _plan(data_class: DataClass, rules: Iterable[Rule]) -> _Plan:
+def _plan(data_class: DataClass, rules: Iterable[Rule]) -> Plan:
     concerned = [rule for rule in rules if data_class in rule.classes]
     paths = tuple(sorted({path for rule in concerned for path in rule.mentions.paths}))
     numbers: dict[str, set[int]] = {}
@@ -265,7 +284,7 @@ def _plan(data_class: DataClass, rules: Iterable[Rule]) -> _Plan:
         for path, number in rule.mentions.ages:
             # `<` changes at the number, `<=` one second later
             numbers.setdefault(path, {0}).update((number, number + 1))
-    return _Plan(
+    return Plan(
         action=f"serve-{data_class.label}",
         paths=paths,
         reads=tuple(READ[path] for path in paths),
@@ -276,12 +295,7 @@ def _plan(data_class: DataClass, rules: Iterable[Rule]) -> _Plan:
     )
 
 
-def _on_grid(age_s: int, bounds: tuple[int, ...]) -> int:
-    """The least age that no rule can tell from this one."""
-    return bounds[max(bisect.bisect_right(bounds, age_s) - 1, 0)]
-
-
-def _instants(plan: _Plan, facts: EndpointFacts) -> Iterable[float]:
+def _instants(plan: Plan, facts: EndpointFacts) -> Iterable[float]:
     """When the answer can change while the declaration stands."""
     if plan.attestation and facts.attestation.level != "contraindicated":
         yield facts.attestation.until

@@ -26,6 +26,7 @@ ACTIONS: dict[str, frozenset[DataClass]] = {
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _KNOWN_ANNOTATIONS = ("id", "reason_en", "reason_ja", "source")
+_COMPUTES = frozenset({"like", "+", "-", "*", "neg", "ip", "decimal", "datetime", "duration"})
 _COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
 
 
@@ -50,6 +51,7 @@ class Mentions(msgspec.Struct, frozen=True, kw_only=True):
     words: frozenset[str]
     tenants: frozenset[str]
     ages: frozenset[tuple[str, int]]
+    opaque: bool  # it computes or matches patterns: its literals do not say where its outcome changes
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,6 +243,7 @@ class _Reader:
             words=frozenset(words),
             tenants=frozenset(found["id"] for found in _entities(policy) if found["type"] == "Tenant"),
             ages=frozenset(ages),
+            opaque=any(_COMPUTES & node.keys() for node, _, _ in _nodes(policy["conditions"])),
         )
 
     def _mention(self, path: str, other: Any, operator: str, paths: set[str], ages: set[tuple[str, int]]) -> None:
