@@ -1,0 +1,1 @@
+"""The laboratory: an Internet of Japan on one Linux machine (README.md beside this file)."""

@@ -1,0 +1,71 @@
+"""`python -m sekisho.lab.ping ADDRESS COUNT INTERVAL_MS`: ICMP echo (RFC 792) from where it is run.
+
+Prints one JSON array: the round trips in milliseconds, null for an answer that did not come within two seconds. The
+other side is the kernel of the other site: nothing but the line and two kernels is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import sys
+import time
+
+_ECHO, _ECHO_REPLY = 8, 0
+_WAIT_S = 2.0
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071)."""
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def echo(identifier: int, sequence: int) -> bytes:
+    payload = b"sekisho lab ping"
+    bare = struct.pack(">BBHHH", _ECHO, 0, 0, identifier, sequence) + payload
+    return struct.pack(">BBHHH", _ECHO, 0, checksum(bare), identifier, sequence) + payload
+
+
+def ping(address: str, *, count: int, interval_s: float) -> list[float | None]:
+    """Round trips in milliseconds, one after the other."""
+    identifier = os.getpid() & 0xFFFF
+    found: list[float | None] = []
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+        raw.connect((address, 0))
+        for number in range(count):
+            sequence = number & 0xFFFF
+            packet = echo(identifier, sequence)
+            sent = time.perf_counter()
+            raw.send(packet)
+            found.append(_answer(raw, identifier, sequence, sent))
+            time.sleep(max(0.0, sent + interval_s - time.perf_counter()))
+    return found
+
+
+def _answer(raw: socket.socket, identifier: int, sequence: int, sent: float) -> float | None:
+    while (left := sent + _WAIT_S - time.perf_counter()) > 0:
+        raw.settimeout(left)
+        try:
+            answer = raw.recv(2048)
+        except TimeoutError:
+            return None
+        at = time.perf_counter()
+        header = (answer[0] & 15) * 4
+        kind, _, _, theirs, number = struct.unpack_from(">BBHHH", answer, header)
+        if (kind, theirs, number) == (_ECHO_REPLY, identifier, sequence):
+            return (at - sent) * 1000
+    return None
+
+
+def main() -> None:
+    address, count, interval_ms = sys.argv[1:]
+    trips = ping(address, count=int(count), interval_s=float(interval_ms) / 1000)
+    print(json.dumps(trips))  # noqa: T201 - its answer
+
+
+if __name__ == "__main__":
+    main()
