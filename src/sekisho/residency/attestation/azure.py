@@ -51,7 +51,7 @@ def verify(
     if kind != _SNP or name is None or len(raw) != claims_bytes or size < claims_bytes + 20:
         return refuse("attestation.truncated", "HCL report")
     claims = snp.verify(data[_HEADER_BYTES:_DATA_AT], certificates, now=now, roots=roots)
-    if isinstance(claims, Refused):
+    if isinstance(claims, Refused) and not claims.bound:
         return claims
     if claims.bound != hashlib.new(name, raw).digest().ljust(64, b"\0"):
         return refuse("attestation.claims")
@@ -63,6 +63,8 @@ def verify(
     key = next((key for key in runtime.keys if key.kid == "HCLAkPub" and key.kty == "RSA"), None)
     if key is None or len(user_data) != 64:
         return refuse("attestation.truncated", "HCL runtime claims")
+    if isinstance(claims, Refused):
+        return msgspec.structs.replace(claims, bound=user_data)
     thumbprint = hashlib.sha256(f'{{"e":"{key.e}","kty":"RSA","n":"{key.n}"}}'.encode()).hexdigest()  # RFC 7638
     return msgspec.structs.replace(
         claims,

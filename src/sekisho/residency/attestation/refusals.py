@@ -32,9 +32,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """A piece of evidence that is not accepted, and why: the first thing that was wrong."""
+    """A piece of evidence that is not accepted, and why: the first thing that was wrong.
+
+    `bound`: what genuine hardware signed over in a report that is contraindicated; empty where nothing is proven.
+    """
 
     finding: Finding
+    bound: bytes = b""
 
     @property
     def code(self) -> str:
@@ -242,5 +246,5 @@ def finding(code: str, what: str = "") -> Finding:
     )
 
 
-def refuse(code: str, what: str = "") -> Refused:
-    return Refused(finding=finding(code, what))
+def refuse(code: str, what: str = "", *, bound: bytes = b"") -> Refused:
+    return Refused(finding=finding(code, what), bound=bound)

@@ -156,9 +156,9 @@ def verify(
     if refused is not None:
         return refused
     if report.policy & _POLICY_DEBUG:
-        return refuse("attestation.debug", "SEV-SNP guest")
+        return refuse("attestation.debug", "SEV-SNP guest", bound=report.report_data)
     if report.vmpl:
-        return refuse("attestation.vmpl", str(report.vmpl))
+        return refuse("attestation.vmpl", str(report.vmpl), bound=report.report_data)
     chip = report.chip_id.hex()
     return Claims(
         kind="snp",

@@ -150,13 +150,13 @@ def verify(quote: bytes, collateral: bytes, *, now: float) -> Claims | Refused:
     body = parsed.report
     attributes = bytes(body.td_attributes)
     if attributes[0] & _ATTRIBUTES_TUD:
-        return refuse("attestation.debug", "TDX guest")
+        return refuse("attestation.debug", "TDX guest", bound=bytes(body.report_data))
     findings: tuple[Finding, ...] = ()
     status = ", ".join((answer.tcb.status, *answer.tcb.advisory_ids))
     if answer.tcb.status in _ADVICE:
         findings = (finding("attestation.tcb_advice", status),)
     elif answer.tcb.status not in _FINE:
-        return refuse("attestation.tcb_status", status)
+        return refuse("attestation.tcb_status", status, bound=bytes(body.report_data))
     pck = parsed.pck_extension()
     ppid = bytes(pck.ppid) if pck is not None else b""
     registers = {f"rtmr{i}": bytes(getattr(body, f"rt_mr{i}")).hex() for i in range(4)}
