@@ -123,7 +123,7 @@ class LedgerLab:
         async def step() -> PublishStep:
             async with self.client() as client:
                 publisher = HeadPublisher(root, policy=self.policy, signer=self.signer, client=client)
-                return await publisher.step(timeout_s=timeout_s)
+                return await publisher.step(now_s=0.0, timeout_s=timeout_s)
 
         return asyncio.run(step())
 

@@ -7,7 +7,7 @@ ROOT/head.json             the same, with the log's COSE signature over its root
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import httpx
@@ -24,6 +24,9 @@ from sekisho.ledger.witness.client import TIMEOUT_S, WitnessReport, collect_cosi
 
 COSIGNED = "checkpoint.cosigned"
 _HEAD = "head.json"
+# How long a witness that failed is left alone: doubled each time.
+FIRST_REST_S = 0.5
+MAX_REST_S = 30.0
 
 
 class HeadDamaged(SekishoError):
@@ -66,6 +69,10 @@ def read_head(root: Path) -> Head | None:
     return head
 
 
+def _made(reports: Iterable[WitnessReport]) -> dict[tuple[str, bytes], Signature]:
+    return {(made.name, made.key_id): made for report in reports for made in report.signatures}
+
+
 class HeadPublisher:
     """Brings every new checkpoint before the witnesses. One for each log; belongs to one event loop."""
 
@@ -79,26 +86,43 @@ class HeadPublisher:
         self._sizes: dict[str, int] = {}
         self._gathered: tuple[bytes, dict[tuple[str, bytes], Signature]] = (b"", {})
         self._published = read_head(root)
+        self._rests: dict[str, tuple[float, float]] = {}
+        self._faults: dict[str, str] = {}
+
+    @property
+    def witness_faults(self) -> Mapping[str, str]:
+        """Name → why it did not cosign the last time; empty when it did."""
+        return dict(self._faults)
 
     @property
     def witness_sizes(self) -> Mapping[str, int]:
         """Name → size of what it cosigned last, as far as is known: the distance to the log is its lag."""
         return dict(self._sizes)
 
-    async def step(self, *, timeout_s: float = TIMEOUT_S) -> PublishStep:
+    async def step(self, *, now_s: float, timeout_s: float = TIMEOUT_S) -> PublishStep:
         """Asks for cosignatures when the checkpoint is new or lacks some; keeps it once a quorum has cosigned.
 
-        LogFault when there is no log yet. Cosignatures on one checkpoint add up over several steps.
+        LogFault when there is no log yet. Cosignatures on one checkpoint add up over several steps. A witness that
+        failed is left alone for a while (`now_s`: a clock in seconds that does not go back).
         """
         note = self._reader.checkpoint_note()
         checkpoint = self._reader.checkpoint()
         if self._gathered[0] != note:
-            self._gathered = (note, {})
+            kept = self._published
+            same = kept is not None and kept.checkpoint == checkpoint
+            signatures = Note.parse(kept.note).signatures if kept is not None and same else ()
+            self._gathered = (note, {(made.name, made.key_id): made for made in signatures})
         gathered = self._gathered[1]
-        missing = [one for one in self._endpoints if not any((key.name, key.key_id) in gathered for key in one.keys)]
+        missing = [
+            one
+            for one in self._endpoints
+            if self._rests.get(one.name, (0.0, 0.0))[0] <= now_s
+            and not any((key.name, key.key_id) in gathered for key in one.keys)
+        ]
         counts = self._published is not None and self._published.checkpoint == checkpoint
-        if counts and not missing:
-            return PublishStep(size=checkpoint.size, cosigned=checkpoint.size)
+        if not missing and (counts or self._endpoints):
+            cosigned = self._published.checkpoint.size if self._published else 0
+            return PublishStep(size=checkpoint.size, cosigned=cosigned)
         reports = await collect_cosignatures(
             note,
             size=checkpoint.size,
@@ -106,12 +130,19 @@ class HeadPublisher:
             known_sizes=self._sizes,
             prove=self._reader.consistency_proof,
             client=self._client,
+            enough=lambda found: self._quorum(gathered | _made(found)),
             timeout_s=timeout_s,
         )
         for report in reports:
             self._sizes[report.name] = report.size
-            gathered |= {(made.name, made.key_id): made for made in report.signatures}
-        fresh = any(report.signatures for report in reports)
+            self._faults[report.name] = report.fault
+            pause_s = min(2 * self._rests.get(report.name, (0.0, FIRST_REST_S / 2))[1], MAX_REST_S)
+            if report.fault:
+                self._rests[report.name] = (now_s + pause_s, pause_s)
+            else:
+                self._rests.pop(report.name, None)
+        fresh = _made(reports)
+        gathered |= fresh
         if (fresh or not self._endpoints) and self._quorum(gathered):
             self._keep(merge(Note.parse(note), gathered.values()).encode(), checkpoint)
         cosigned = self._published.checkpoint.size if self._published else 0

@@ -215,7 +215,8 @@ def test_an_entry_that_reads_in_two_ways_is_refused(entry: bytes, why: str) -> N
 
 @pytest.mark.parametrize(("size", "form", "limit"), [(500_000, "proof", 1536), (1_000_000, "cose", 1536)])
 def test_a_receipt_is_small(given_out: dict[str, Any], size: int, form: Form, limit: int) -> None:
-    """≤ 1.5 KB beside the entry, with a quorum of three Ed25519 cosignatures, up to these sizes (45 and 34 bytes more at each doubling)."""
+    """≤ 1.5 KB beside the entry, with a quorum of three Ed25519 cosignatures,
+    up to these sizes (45 and 34 bytes more at each doubling)."""
     depth = (size - 1).bit_length()
     hashes = tuple(bytes([number]) * 32 for number in range(depth))
     proof = TlogProof.parse(given_out["proof"])

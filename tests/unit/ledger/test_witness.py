@@ -284,9 +284,12 @@ def test_a_slow_witness_is_not_waited_for(lab: LedgerLab) -> None:
                 for pattern, transport in client._mounts.items()
             }
             publisher = HeadPublisher(lab.root, policy=lab.policy, signer=lab.signer, client=client)
-            done = await publisher.step(timeout_s=0.3)
+            done = await publisher.step(now_s=0.0, timeout_s=0.3)
             assert done.cosigned == 1
             assert [report.name for report in done.reports if report.fault] == ["sekisho.example/w/osaka"]
+            again = await publisher.step(now_s=0.1)
+            assert again.reports == ()  # it is left alone for a while
+            assert publisher.witness_faults["sekisho.example/w/osaka"]
             assert publisher.witness_sizes["sekisho.example/w/ishikari"] == 1
 
     asyncio.run(step())

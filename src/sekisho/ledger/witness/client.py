@@ -16,6 +16,8 @@ from sekisho.ledger.witness.http import SIZE_TYPE
 from sekisho.ledger.witness.service import AddCheckpoint
 
 TIMEOUT_S = 5.0
+# Once a quorum has answered: for the others to answer, too.
+GRACE_S = 0.1
 # Enough for both types of cosignature of a few keys; a witness must not fill our memory.
 MAX_ANSWER_BYTES = 64 * 1024
 # A witness that was told its own size and still disagrees is not asked a third time for this checkpoint.
@@ -23,6 +25,7 @@ _TRIES = 2
 
 # (old size, new size) → hashes
 Prove = Callable[[int, int], Sequence[bytes]]
+Enough = Callable[[Sequence["WitnessReport"]], bool]
 
 
 class WitnessEndpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,30 +62,48 @@ async def collect_cosignatures(
     known_sizes: Mapping[str, int],
     prove: Prove,
     client: httpx.AsyncClient,
+    enough: Enough = lambda _: False,
     timeout_s: float = TIMEOUT_S,
 ) -> tuple[WitnessReport, ...]:
     """Asks every witness at once to cosign the signed checkpoint `note` of `size` leaves.
 
     `known_sizes`: name → what that witness cosigned last, as far as we know (0 asks it). `prove(old, new)` gives
-    consistency proofs. A witness that is down, slow or hostile costs its own cosignature and nothing else: only
-    signatures that verify under its keys come back.
+    consistency proofs. Once `enough(reports)` holds, the others have `GRACE_S` left. A witness that is down, slow or
+    hostile costs its own cosignature and nothing else: only signatures that verify under its keys come back.
     """
-    witnesses = tuple(witnesses)
-    asked = [
-        _ask(witness, note, size=size, old=known_sizes.get(witness.name, 0), prove=prove, client=client)
+    asked = {
+        asyncio.create_task(
+            _ask(witness, note, size=size, old=known_sizes.get(witness.name, 0), prove=prove, client=client)
+        ): witness.name
         for witness in witnesses
-    ]
-    answers = await asyncio.gather(*(asyncio.wait_for(one, timeout_s) for one in asked), return_exceptions=True)
-    reports = []
-    for witness, answer in zip(witnesses, answers, strict=True):
-        if isinstance(answer, WitnessReport):
-            reports.append(answer)
-        elif isinstance(answer, TimeoutError | httpx.HTTPError | NoteRefused | httpx.InvalidURL):
-            fault = str(answer) or f"no answer in {timeout_s:g} s"
-            reports.append(WitnessReport(name=witness.name, size=known_sizes.get(witness.name, 0), fault=fault))
-        else:
-            raise answer
+    }
+    reports: list[WitnessReport] = []
+    loop = asyncio.get_running_loop()
+    end = loop.time() + timeout_s
+    pending = set(asked)
+    try:
+        while pending and loop.time() < end:
+            done, pending = await asyncio.wait(
+                pending, timeout=end - loop.time(), return_when=asyncio.FIRST_COMPLETED
+            )
+            reports += [_report(asked[task], task, known_sizes) for task in done]
+            if enough(reports):
+                end = min(end, loop.time() + GRACE_S)
+    finally:
+        for task in pending:
+            task.cancel()
+    for task in pending:
+        name = asked[task]
+        reports.append(WitnessReport(name=name, size=known_sizes.get(name, 0), fault="it did not answer in time"))
     return tuple(reports)
+
+
+def _report(name: str, task: asyncio.Task[WitnessReport], known_sizes: Mapping[str, int]) -> WitnessReport:
+    try:
+        return task.result()
+    except (httpx.HTTPError, httpx.InvalidURL, NoteRefused) as error:
+        fault = str(error) or type(error).__name__
+        return WitnessReport(name=name, size=known_sizes.get(name, 0), fault=fault)
 
 
 async def _ask(
