@@ -91,6 +91,7 @@ def parse_config(document: Document, *, directory: Path | None) -> LoadedConfig:
     residency = translator.residency(raw.residency)
     ledger = translator.ledger(raw.ledger)
     federation = translator.federation(raw)
+    translator.policies(residency, federation)
     demo = translator.demo(raw.demo, federation)
     if reader.problems:
         raise ConfigRefused(reader.problems)

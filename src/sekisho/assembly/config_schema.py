@@ -65,6 +65,10 @@ class RawResidency(RawTable, frozen=True, kw_only=True):
     evidence_validity: Annotated[
         Duration, says("how long evidence about a site holds; without control, guarded routes close after it")
     ] = "24h"
+    policies: Annotated[
+        FilePath | None,
+        says("directory of policy files (`*.cedar`, `profiles/*.cedar`), used over and beside the default ones"),
+    ] = None
 
 
 class RawLedger(RawTable, frozen=True, kw_only=True):
@@ -229,6 +233,10 @@ class RawTenant(RawTable, frozen=True, kw_only=True):
         | None,
         says("models that it may use (default: all)"),
     ] = None
+    profiles: Annotated[
+        Annotated[list[Name], Meta(title="a list of policy profiles", max_length=20, examples=[["gov-cloud"]])],
+        says("policy profiles that hold for it on top of the default: `gov-cloud`, `appi-28` …"),
+    ] = msgspec.field(default_factory=list)
     limits: Annotated[RawLimits, says("limits over all models")] = RawLimits()
     model_limits: Annotated[dict[ModelName, RawLimits], says("limits for single models")] = msgspec.field(
         default_factory=dict

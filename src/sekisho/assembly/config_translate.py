@@ -34,6 +34,8 @@ from sekisho.gateway.settings import GatewaySettings
 from sekisho.kernel.classes import DataClass
 from sekisho.kernel.jurisdictions import Prefecture
 from sekisho.kernel.units import parse_duration_s, parse_size_bytes
+from sekisho.residency.policy.bundle import PolicyRefused, load_bundle
+from sekisho.residency.policy.read import examine
 from sekisho.runtime.toml import Problem, TomlPath
 
 
@@ -45,6 +47,7 @@ class ControlSettings(msgspec.Struct, frozen=True, kw_only=True):
 class ResidencySettings(msgspec.Struct, frozen=True, kw_only=True):
     jurisdiction: str = "JP"
     evidence_validity_s: float = 86_400.0
+    policies: Path | None = None
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +71,7 @@ class Translator:
         self.warnings: list[Problem] = []
         self._reader = reader
         self._refuse = reader.refuse
+        self._directory = directory or Path()
         self._files = Files(directory or Path(), refuse=reader.refuse, warn=self._warn)
 
     def _warn(self, path: TomlPath, what: str, mend: str) -> None:
@@ -131,7 +135,28 @@ class Translator:
     def residency(self, raw: written.RawResidency) -> ResidencySettings:
         self._country(raw.jurisdiction, ("residency", "jurisdiction"))
         validity_s = self._quantity("evidence_validity_s", raw.evidence_validity, ("residency", "evidence_validity"))
-        return ResidencySettings(jurisdiction=raw.jurisdiction, evidence_validity_s=validity_s)
+        policies = None if raw.policies is None else self._directory / raw.policies
+        return ResidencySettings(jurisdiction=raw.jurisdiction, evidence_validity_s=validity_s, policies=policies)
+
+    def policies(self, residency: ResidencySettings, federation: Federation) -> None:
+        """Policy files that can't be used, and profiles of tenants that are in none of them."""
+        path: TomlPath = ("residency", "policies")
+        try:
+            bundle = load_bundle(residency.policies)
+        except PolicyRefused as error:
+            self._refuse(path, error.fact, error.hint)
+            return
+        for mistake in examine(bundle)[1]:
+            where = f"{mistake.file}:{mistake.line}:{mistake.column}"
+            self._refuse(path, f"policy file {where}: {mistake.what}", mistake.mend)
+        for place, tenant in enumerate(federation.tenants):
+            for position, profile in enumerate(tenant.profiles):
+                if profile and profile not in bundle.profiles:
+                    self._refuse(
+                        ("tenant", place, "profiles", position),
+                        f"there is no policy profile `{profile}`",
+                        build.did_you_mean(profile, bundle.profiles),
+                    )
 
     def ledger(self, raw: written.RawLedger) -> LedgerSettings:
         keep_s = self._quantity("keep_journals_s", raw.keep_journals, ("ledger", "keep_journals"))
@@ -260,6 +285,7 @@ class Translator:
             name=raw.name or raw.id,
             floor=DataClass.parse(raw.floor) or DataClass.PUBLIC,
             models=None if raw.models is None else tuple(raw.models),
+            profiles=tuple(dict.fromkeys(raw.profiles)),
             limits=_limits(raw.limits),
             model_limits={model: _limits(limits) for model, limits in raw.model_limits.items()},
         )

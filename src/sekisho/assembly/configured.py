@@ -15,6 +15,7 @@ from sekisho.assembly.up import tenants_without_keys
 from sekisho.console.services import Setting
 from sekisho.federation.model import Endpoint, Operator, Site, Tenant
 from sekisho.kernel.classes import DataClass
+from sekisho.residency.policy.bundle import load_bundle
 from sekisho.runtime.toml import TomlPath
 
 
@@ -31,6 +32,7 @@ def loader(home: Home, path: Path | None) -> Callable[[], Loaded]:
             jurisdiction=config.residency.jurisdiction,
             evidence_validity_s=config.residency.evidence_validity_s,
             listen=config.control.listen,
+            policies=load_bundle(config.residency.policies),
             database=config.control.database,
             settings=tuple(effective(found.config)),
             warnings=tuple(str(warning) for warning in found.warnings),

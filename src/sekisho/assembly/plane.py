@@ -24,9 +24,12 @@ from sekisho.federation.service import FederationService
 from sekisho.kernel.clock import Clock
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.projection import Projection
-from sekisho.residency.policy.bundle import default_bundle
-from sekisho.residency.policy.engine import CedarPolicy
+from sekisho.residency.model import SiteEvidence
+from sekisho.residency.policy.bundle import Bundle, default_bundle
+from sekisho.residency.policy.change import Standing
+from sekisho.residency.policy.service import PolicyService
 from sekisho.residency.publish import TablePublisher
+from sekisho.runtime.admins import Admins
 from sekisho.runtime.changes import record_change
 from sekisho.runtime.database import Database, DatabaseUnavailable, postgresql_url, sqlite_url
 
@@ -42,6 +45,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     jurisdiction: str
     evidence_validity_s: float
     listen: str
+    policies: Bundle = msgspec.field(default_factory=default_bundle)
     database: SecretRef | None = None
     settings: tuple[Setting, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -62,6 +66,10 @@ class ControlPlane:
         migrate(self.database)
         self.publisher = TablePublisher()
         self.federation = FederationService(self.database, lambda: self._loaded.federation)
+        self.admins = Admins(self.database)
+        self.policies = PolicyService(self.database, standing=self._standing, created_at=self._created_at)
+        self._policy_fault: Fault | None = None
+        self._adopt_policies()
         self._workers = Workers(home.run)
         self._maker = TableMaker(
             database=self.database,
@@ -69,13 +77,13 @@ class ControlPlane:
             publisher=self.publisher,
             key=_signing_key(home.control_key),
             settings=self._compile_settings,
+            evidence=self._evidence,
             clock=clock,
             last_good=home.table,
         )
         self._projection = Projection(self.database, home.root / "journal")
         self._journal = JournalState(checked_at=None, fault=None, behind=False, unreadable=0)
         self._config_fault: Fault | None = None
-        self._policy: CedarPolicy | None = None
 
     # -- what pages and API ask (`console.services.Control`)
 
@@ -90,6 +98,8 @@ class ControlPlane:
         faults = []
         if self._config_fault is not None:
             faults.append(self._config_fault)
+        if self._policy_fault is not None:
+            faults.append(self._policy_fault)
         if self._maker.error is not None:
             faults.append(_fault(self._maker.error, since=self._maker.error_at or self.clock.now()))
         if self._journal.fault is not None:
@@ -160,6 +170,7 @@ class ControlPlane:
             await self._record("config.refused", {"code": error.code, "fact": error.fact})
             return False
         self._loaded, self._config_fault = loaded, None
+        await asyncio.to_thread(self._adopt_policies)
         await self._record("config.reloaded", {})
         with contextlib.suppress(SekishoError):  # kept by the maker for the pages
             await self._maker.renew()
@@ -202,14 +213,41 @@ class ControlPlane:
         return CompileSettings(
             jurisdiction=loaded.jurisdiction,
             evidence_validity_s=loaded.evidence_validity_s,
-            policy=self._policy_for(loaded.jurisdiction),
+            policy=self.policies.current(),
         )
 
-    def _policy_for(self, jurisdiction: str) -> CedarPolicy:
-        """The same object for the same rules: it keeps its answers."""
-        if self._policy is None or self._policy.jurisdiction != jurisdiction:
-            self._policy = CedarPolicy(default_bundle(), jurisdiction=jurisdiction)
-        return self._policy
+    # -- policies
+
+    def _adopt_policies(self) -> None:
+        """The configuration's policy files, when they changed. What waits for a second person is a fault to show."""
+        now = self.clock.now()
+        self._policy_fault = None
+        try:
+            proposal = self.policies.adopt(self._loaded.policies, now=now)
+        except SekishoError as error:
+            self._policy_fault = _fault(error, since=now)
+            _log.error("the policy files were not taken over: %s", error)
+            return
+        if proposal is not None and proposal.state == "waiting":
+            _log.warning("the policy files wait as proposal %d for a second person", proposal.id)
+
+    def _standing(self) -> Standing:
+        loaded = self._loaded
+        return Standing(
+            federation=self.federation.effective(now=self.clock.now()),
+            jurisdiction=loaded.jurisdiction,
+            evidence_validity_s=loaded.evidence_validity_s,
+            evidence=self._evidence(self.clock.now()),
+            suspended=self.federation.suspended(),
+        )
+
+    def _created_at(self, name: str) -> float | None:
+        found = self.admins.find(name)
+        return None if found is None else found.created_at
+
+    def _evidence(self, _now: float) -> dict[str, SiteEvidence]:
+        """What was attested and measured of each site, by site id."""
+        return {}
 
 
 def database_url(home: Home, place: SecretRef | None) -> str | sa.URL:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sekisho.console.services import TableState
+from sekisho.federation.model import Federation, Tenant
 from sekisho.federation.service import FederationService
 from sekisho.kernel.clock import Clock
 from sekisho.kernel.errors import SekishoError
-from sekisho.residency.compile import compile_table, next_expiry
-from sekisho.residency.model import Policy
+from sekisho.residency.compile import Compiler, next_expiry
+from sekisho.residency.model import SiteEvidence
+from sekisho.residency.policy.engine import CedarPolicy
+from sekisho.residency.policy.source import KEEP_S, Keeper
+from sekisho.residency.policy.store import prune_sources, save_version
 from sekisho.residency.publish import PublishedTable, TablePublisher
 from sekisho.residency.store import next_version, salts_for
-from sekisho.residency.table import TableRefused, open_table, sign_table
+from sekisho.residency.table import Signer, TableRefused, open_table
 from sekisho.runtime.database import Database
 
 _log = logging.getLogger(__name__)
@@ -27,12 +31,13 @@ _log = logging.getLogger(__name__)
 # After an expiry: late enough that the clock has passed it, well inside the second that law 5 gives.
 EXPIRY_MARGIN_S = 0.05
 RETRY_S = 2.0
+PRUNE_EVERY_S = 86_400.0
 
 
 class CompileSettings(msgspec.Struct, frozen=True, kw_only=True):
     jurisdiction: str
     evidence_validity_s: float
-    policy: Policy
+    policy: CedarPolicy
 
 
 class TableMaker:
@@ -46,6 +51,7 @@ class TableMaker:
         publisher: TablePublisher,
         key: Ed25519PrivateKey,
         settings: Callable[[], CompileSettings],
+        evidence: Callable[[float], Mapping[str, SiteEvidence]],
         clock: Clock,
         last_good: Path,
     ) -> None:
@@ -54,10 +60,17 @@ class TableMaker:
         self._publisher = publisher
         self._key = key
         self._settings = settings
+        self._evidence = evidence
         self._clock = clock
         self._last_good = last_good
         self._lock = asyncio.Lock()
         self._floor = 1
+        self._compiler = Compiler()
+        self._signer = Signer(key)
+        self._keeper = Keeper()
+        self._salts: tuple[tuple[Tenant, ...], dict[str, bytes]] = ((), {})
+        self._saved_policy = ""
+        self._pruned_at = clock.now()
         self.made: TableState | None = None
         self.error: SekishoError | None = None
         self.error_at: float | None = None
@@ -109,10 +122,9 @@ class TableMaker:
         settings = self._settings()
         federation = self._federation.effective(now=now)
         suspended = self._federation.suspended()
-        with self._database.write() as connection:
-            version = next_version(connection, at_least=self._floor)
-            salts = salts_for(connection, (tenant.id for tenant in federation.tenants))
-        table = compile_table(
+        evidence = self._evidence(now)
+        version, salts = self._take_version(settings, federation, evidence, suspended, now=now)
+        table = self._compiler.compile(
             federation,
             settings.policy,
             version=version,
@@ -120,16 +132,57 @@ class TableMaker:
             jurisdiction=settings.jurisdiction,
             evidence_validity_s=settings.evidence_validity_s,
             salts=salts,
+            evidence=evidence,
             suspended=suspended,
         )
-        data = sign_table(table, self._key)
+        data = self._signer.sign(table)
         made = TableState(
             table=table,
             federation=federation,
             suspended=suspended,
+            evidence=evidence,
             policy=settings.policy,
             evidence_validity_s=settings.evidence_validity_s,
             size_bytes=len(data),
             compile_s=time.perf_counter() - started,
         )
         return made, data
+
+    def _take_version(
+        self,
+        settings: CompileSettings,
+        federation: Federation,
+        evidence: Mapping[str, SiteEvidence],
+        suspended: frozenset[str],
+        *,
+        now: float,
+    ) -> tuple[int, dict[str, bytes]]:
+        """The version of the next table, with what it is made from written down; and the salts.
+
+        One transaction, so that no decision names a table whose sources are not there.
+        """
+        policy = settings.policy
+        with self._database.write() as connection:
+            version = next_version(connection, at_least=self._floor)
+            if self._salts[0] != federation.tenants:
+                salts = salts_for(connection, (tenant.id for tenant in federation.tenants))
+                self._salts = (federation.tenants, salts)
+            if self._saved_policy != policy.hash:
+                save_version(
+                    connection, policy=policy.hash, bundle=policy.bundle, jurisdiction=policy.jurisdiction, now=now
+                )
+                self._saved_policy = policy.hash
+            self._keeper.keep(
+                connection,
+                version=version,
+                now=now,
+                policy=policy.hash,
+                evidence_validity_s=settings.evidence_validity_s,
+                federation=federation,
+                evidence=evidence,
+                suspended=suspended,
+            )
+            if now - self._pruned_at > PRUNE_EVERY_S:
+                prune_sources(connection, before=now - KEEP_S)
+                self._pruned_at = now
+        return version, self._salts[1]

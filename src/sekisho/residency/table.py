@@ -116,15 +116,34 @@ def _signed(payload: bytes) -> bytes:
 
 def sign_table(table: RouteTable, key: Ed25519PrivateKey) -> bytes:
     """The bytes that travel to the gateways and lie on their disks."""
-    tenants, keys = table.tenants, table.keys
-    payload = _encode(
-        _Payload(
-            rest=_encode(msgspec.structs.replace(table, tenants=(), keys=())),
-            tenants=tuple(_encode(tenants[i : i + _PIECE]) for i in range(0, len(tenants), _PIECE)),
-            keys=tuple(_encode(keys[i : i + 2 * _PIECE]) for i in range(0, len(keys), 2 * _PIECE)),
+    return Signer(key).sign(table)
+
+
+class Signer:
+    """Signs table after table; tenants and keys that are the same objects as last time are not encoded again."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        self._tenants: tuple[tuple[TenantEntry, ...], tuple[bytes, ...]] = ((), ())
+        self._keys: tuple[tuple[KeyEntry, ...], tuple[bytes, ...]] = ((), ())
+
+    def sign(self, table: RouteTable) -> bytes:
+        """As `sign_table`."""
+        tenants, keys = table.tenants, table.keys
+        if tenants is not self._tenants[0]:
+            pieces = (tenants[i : i + _PIECE] for i in range(0, len(tenants), _PIECE))
+            self._tenants = (tenants, tuple(map(_encode, pieces)))
+        if keys is not self._keys[0]:
+            places = range(0, len(keys), 2 * _PIECE)
+            self._keys = (keys, tuple(_encode(keys[i : i + 2 * _PIECE]) for i in places))
+        payload = _encode(
+            _Payload(
+                rest=_encode(msgspec.structs.replace(table, tenants=(), keys=())),
+                tenants=self._tenants[1],
+                keys=self._keys[1],
+            )
         )
-    )
-    return _encode(_Envelope(payload, key.sign(_signed(payload))))
+        return _encode(_Envelope(payload, self._key.sign(_signed(payload))))
 
 
 def read_table(data: bytes, key: Ed25519PublicKey) -> Generator[None, None, RouteTable]:
