@@ -24,9 +24,10 @@ from sekisho.console.services import Control
 from sekisho.console.session import Attempts, Sessions
 from sekisho.console.sign_in import WrongForm
 from sekisho.console.site import answer_to, for_people, routes
-from sekisho.federation.service import Conflict, UnknownName
+from sekisho.federation.errors import Conflict, UnknownName
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.http import LogFiles, log_router
+from sekisho.ledger.receipts_http import ReceiptDesk, receipts_router
 from sekisho.ledger.tlog.log import LogFault
 from sekisho.residency.compile import CompileRefused
 from sekisho.residency.http import GatewayToken, route_table
@@ -126,6 +127,9 @@ def build_app(plane: ControlPlane) -> Litestar:
     async def log_files() -> LogFiles:
         return LogFiles(plane.home.ledger, plane.admin_token)
 
+    async def receipts() -> ReceiptDesk:
+        return plane.receipts
+
     sessions = Sessions(plane.admin_token)
     attempts = Attempts()
 
@@ -139,12 +143,22 @@ def build_app(plane: ControlPlane) -> Litestar:
         return attempts
 
     return Litestar(
-        route_handlers=[healthz, readyz, metrics, route_table, log_router(), api_router(), *routes()],
+        route_handlers=[
+            healthz,
+            readyz,
+            metrics,
+            route_table,
+            log_router(),
+            receipts_router(),
+            api_router(),
+            *routes(),
+        ],
         dependencies={
             "publisher": Provide(publisher),
             "gateway_token": Provide(gateway_token),
             "control": Provide(control),
             "log_files": Provide(log_files),
+            "receipts": Provide(receipts),
             "sessions": Provide(the_sessions),
             "attempts": Provide(the_attempts),
         },

@@ -34,6 +34,7 @@ def loader(home: Home, path: Path | None) -> Callable[[], Loaded]:
             listen=config.control.listen,
             policies=load_bundle(config.residency.policies),
             database=config.control.database,
+            log_origin=config.ledger.origin,
             settings=tuple(effective(found.config)),
             warnings=tuple(str(warning) for warning in found.warnings),
         )

@@ -14,7 +14,9 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from sekisho.assembly.heads import HeadKeeper
 from sekisho.assembly.home import Home
+from sekisho.assembly.ledger import log_origin
 from sekisho.assembly.schema import migrate
 from sekisho.assembly.tables import CompileSettings, TableMaker
 from sekisho.console.services import Fault, JournalState, Setting, TableState
@@ -23,7 +25,9 @@ from sekisho.federation.model import Federation, SecretRef
 from sekisho.federation.service import FederationService
 from sekisho.kernel.clock import Clock
 from sekisho.kernel.errors import SekishoError
+from sekisho.ledger.issue import ReceiptService
 from sekisho.ledger.projection import Projection
+from sekisho.ledger.receipts_http import ReceiptDesk, newest_first
 from sekisho.residency.model import SiteEvidence
 from sekisho.residency.policy.bundle import Bundle, default_bundle
 from sekisho.residency.policy.change import Standing
@@ -47,6 +51,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     listen: str
     policies: Bundle = msgspec.field(default_factory=default_bundle)
     database: SecretRef | None = None
+    log_origin: str | None = None
     settings: tuple[Setting, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -80,6 +85,14 @@ class ControlPlane:
             evidence=self._evidence,
             clock=clock,
             last_good=home.table,
+        )
+        self.heads = HeadKeeper(home, origin=log_origin(home, self._loaded.log_origin), clock=clock)
+        self.receipts = ReceiptDesk(
+            ReceiptService(newest_first(home.ledger), self.heads.policy),
+            base=home.ledger,
+            clock=clock,
+            gateway_token=self.gateway_token,
+            admin_token=self.admin_token,
         )
         self._projection = Projection(self.database, home.root / "journal")
         self._journal = JournalState(checked_at=None, fault=None, behind=False, unreadable=0)
@@ -138,7 +151,11 @@ class ControlPlane:
         # A fault here is kept and tried again: the pages must say it, so the process stays up.
         with contextlib.suppress(SekishoError):
             await self._maker.renew()
-        tasks = [self._start(self._maker.run), self._start(self._follow_journals)]
+        tasks = [
+            self._start(self._maker.run),
+            self._start(self._follow_journals),
+            self._start(self.heads.run),
+        ]
         try:
             yield
         finally:
@@ -146,6 +163,7 @@ class ControlPlane:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self.receipts.close()
             self.database.close()
 
     def _start(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:

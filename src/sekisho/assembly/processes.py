@@ -34,6 +34,7 @@ class Kind(enum.Enum):
     WORKER = "worker"
     SITE = "site"
     SEQUENCER = "sequencer"
+    WITNESS = "witness"
 
 
 class ProcessRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from sekisho.assembly.home import (
 from sekisho.assembly.processes import ChildSpec, Kind
 from sekisho.assembly.sockets import Listeners, url_of
 from sekisho.assembly.supervisor import Supervisor
+from sekisho.assembly.witness import WITNESSES_FILE
 from sekisho.federation.model import Endpoint
 from sekisho.gateway.settings import WorkerSpec
 from sekisho.kernel.errors import SekishoError
@@ -149,7 +150,7 @@ def plan_fleet(config: Config, *, home: Home, config_file: Path | None, listener
         workers=tuple(workers),
         sites=tuple(_site(name, endpoint, config, home) for name, endpoint in sites.items()),
         site_ids=tuple(sites),
-        services=(_sequencer(home, config_file),),
+        services=(_sequencer(home, config_file), *_witnesses(config, home, config_file, listeners)),
         gateway_probe=(
             ready.http(f"{gateway_url}/readyz", behind_proxy=settings.proxy_protocol)
             # Where clients need a certificate we have none to show: each worker's own word is enough then.
@@ -187,6 +188,26 @@ def _sequencer(home: Home, config_file: Path | None) -> Planned:
         ),
         probe=ready.answers_with_pid(home.sequencer_socket),
     )
+
+
+def _witnesses(config: Config, home: Home, config_file: Path | None, listeners: Listeners) -> tuple[Planned, ...]:
+    """The demonstration's witnesses, one process for all; none for real sites, whose operators run their own."""
+    (home.run / WITNESSES_FILE).unlink(missing_ok=True)
+    if not config.demo.enabled:
+        return ()
+    listener = listeners.alone("127.0.0.1:0")
+    spec = ChildSpec(
+        name="witness",
+        kind=Kind.WITNESS,
+        module="sekisho.assembly.witness",
+        arguments=(
+            *("--home", str(home.root), "--fd", str(listener.fileno())),
+            *(("--config", str(config_file)) if config_file else ()),
+        ),
+        log=home.log("witness"),
+        pass_fds=(listener.fileno(),),
+    )
+    return (Planned(spec=spec, probe=ready.http(f"{url_of(listener)}/healthz")),)
 
 
 def _site(name: str, endpoint: Endpoint, config: Config, home: Home) -> Planned:

@@ -19,7 +19,17 @@ from sekisho.console.sign_in import WrongForm
 from sekisho.runtime.problems import Problem, problem
 
 # What programs ask; everything else is asked by people.
-_PROGRAMS = ("/api/v1", "/api/openapi", "/internal/", "/log/", "/metrics", "/healthz", "/readyz", "/static/")
+_PROGRAMS = (
+    "/api/v1",
+    "/api/openapi",
+    "/internal/",
+    "/log/",
+    "/.well-known/",
+    "/metrics",
+    "/healthz",
+    "/readyz",
+    "/static/",
+)
 
 
 def routes() -> list[HTTPRouteHandler | Router]:
