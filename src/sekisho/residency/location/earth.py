@@ -37,7 +37,7 @@ def point(latitude: float, longitude: float) -> Point:
 
 
 def place(at: Point) -> tuple[float, float]:
-    """Latitude and longitude (degrees) of a point near the ellipsoid's surface; good to a metre within 10 km of it."""
+    """Latitude and longitude (degrees) of a point near the surface; good to a metre within 10 km of it."""
     x, y, z = at
     return degrees(atan2(z, (1 - _ECCENTRICITY_2) * sqrt(x * x + y * y))), degrees(atan2(y, x))
 

@@ -1,0 +1,250 @@
+"""Location proofs: no foreign point in reach of a proof, whatever the map, the landmarks and the times.
+
+The oracle knows nothing of the search: it tries points, one by one, on small maps made at random and on the real one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+from math import asin, atan2, cos, degrees, dist, pi, radians, sin
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sekisho.residency.location.decide import decide
+from sekisho.residency.location.earth import LIGHT_KM_PER_MS, point, radius_km
+from sekisho.residency.location.land import Ball, Country, Land, excess_km, natural_earth
+from sekisho.residency.location.model import Claim, Sighting
+
+NOW = 1_800_000_000.0
+
+
+def _tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("land_tool", Path(__file__).parents[2] / "tools" / "land.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+TOOL = _tool()
+SCALE, SHIFT = (0.0036, 0.0018), (-180.0, -90.0)
+
+# -- small maps: squares and triangles of two countries, also on the antimeridian and at the poles
+
+Shape = list[tuple[float, float]]  # longitude, latitude
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> Shape:
+    width = draw(st.sampled_from([0.05, 1.0, 8.0, 40.0]))
+    west = draw(st.sampled_from([-180.0, 180.0 - width, draw(st.floats(-180, 180 - width))]))
+    south = draw(st.sampled_from([-90.0, 90.0 - width, draw(st.floats(-90, 90 - width))]))
+    corners = [(west, south), (west + width, south), (west + width, south + width), (west, south + width)]
+    if draw(st.booleans()):
+        corners.pop(draw(st.integers(0, 3)))
+    return corners
+
+
+def packed(shapes_by_country: list[tuple[str, Shape]]) -> Land:
+    """A map through the same tool that makes the real one."""
+    rings = []
+    for number, (code, shape) in enumerate(shapes_by_country):
+        ring = [(round((x - SHIFT[0]) / SCALE[0]), round((y - SHIFT[1]) / SCALE[1])) for x, y in shape]
+        rings.append((code, code, number, [*ring, ring[0]]))
+    rings.append(("AQ", "AQ", -1, [(0, 0), (1, 0), (1, 1), (0, 0)]))
+    return Land(TOOL.pack(rings, SCALE, SHIFT, "a test"))
+
+
+def points_of(shape: Shape, chance: random.Random, count: int) -> list[tuple[float, float]]:
+    """Longitudes and latitudes on the outline and inside of a convex shape."""
+    found = []
+    for _ in range(count):
+        weights = [chance.expovariate(1.0) if chance.random() < 0.6 else 0.0 for _ in shape]
+        total = sum(weights) or 1.0
+        weights = weights if sum(weights) else [1.0] + [0.0] * (len(shape) - 1)
+        found.append(
+            (
+                sum(w * x for w, (x, _) in zip(weights, shape, strict=True)) / total,
+                sum(w * y for w, (_, y) in zip(weights, shape, strict=True)) / total,
+            )
+        )
+    return found
+
+
+def reached(latitude: float, longitude: float, sightings: list[Sighting]) -> bool:
+    """Whether light could go there and back within every time; nothing is allowed for."""
+    at = point(latitude, longitude)
+    return all(dist(at, point(s.latitude, s.longitude)) <= s.rtt_ms / 2 * LIGHT_KM_PER_MS for s in sightings)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[list[tuple[str, Shape]], tuple[float, float], list[Sighting], int]:
+    home = draw(shapes())
+    abroad = draw(st.lists(shapes(), min_size=1, max_size=4))
+    seed = draw(st.integers(0, 2**32))
+    chance = random.Random(seed)
+    anchor = points_of(draw(st.sampled_from([home, *abroad])), chance, 1)[0]
+    sightings = []
+    for number in range(draw(st.integers(1, 4))):
+        spread = draw(st.sampled_from([0.01, 1.0, 15.0, 60.0]))
+        latitude = max(-90.0, min(90.0, anchor[1] + chance.uniform(-spread, spread)))
+        longitude = (anchor[0] + chance.uniform(-spread, spread) + 180) % 360 - 180
+        floor_ms = 2 * dist(point(anchor[1], anchor[0]), point(latitude, longitude)) / LIGHT_KM_PER_MS
+        slack = draw(st.sampled_from([0.0, 0.01, 0.5, 3.0, 20.0]))
+        sightings.append(
+            Sighting(
+                landmark=f"l{number}",
+                latitude=latitude,
+                longitude=longitude,
+                position_error_km=0.0,
+                rtt_ms=floor_ms + slack,
+                at=NOW,
+                digest=str(number),
+            )
+        )
+    return [("JP", home), *(("US", each) for each in abroad)], (anchor[1], anchor[0]), sightings, seed
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(cases())
+def test_proven_means_that_no_foreign_point_can_be_reached(
+    case: tuple[list[tuple[str, Shape]], tuple[float, float], list[Sighting], int],
+) -> None:
+    world, at, sightings, seed = case
+    claim = Claim(site="s", country="JP", latitude=at[0], longitude=at[1])
+    found = decide(claim, sightings, packed(world), now=NOW, validity_s=60.0)
+    # the site is where it says, and every answer took at least as long as light: nothing may contradict it
+    assert found.verdict != "contradicted"
+    if found.verdict != "proven":
+        return
+    chance = random.Random(seed)
+    for code, shape in world:
+        if code != "JP":
+            for longitude, latitude in points_of(shape, chance, 60):
+                assert not reached(latitude, longitude, sightings)
+    later = [
+        Sighting(
+            landmark=s.landmark,
+            latitude=s.latitude,
+            longitude=s.longitude,
+            position_error_km=0.0,
+            rtt_ms=s.rtt_ms + found.margin_km * 2 / LIGHT_KM_PER_MS,
+            at=s.at,
+        )
+        for s in sightings
+    ]
+    for code, shape in world:
+        if code != "JP":
+            for longitude, latitude in points_of(shape, chance, 60):
+                assert not reached(latitude, longitude, later), "a margin that is not there"
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(cases(), st.sampled_from([0.1, 1.0, 10.0]))
+def test_congestion_makes_a_proof_weaker_and_never_wrong(
+    case: tuple[list[tuple[str, Shape]], tuple[float, float], list[Sighting], int], delay_ms: float
+) -> None:
+    world, at, sightings, _ = case
+    claim = Claim(site="s", country="JP", latitude=at[0], longitude=at[1])
+    land = packed(world)
+    quick = decide(claim, sightings, land, now=NOW, validity_s=60.0)
+    late = [
+        Sighting(
+            landmark=s.landmark,
+            latitude=s.latitude,
+            longitude=s.longitude,
+            position_error_km=0.0,
+            rtt_ms=s.rtt_ms + delay_ms,
+            at=s.at,
+        )
+        for s in sightings
+    ]
+    slow = decide(claim, late, land, now=NOW, validity_s=60.0)
+    assert slow.verdict in ("proven", "consistent")
+    if slow.verdict == "proven":
+        assert quick.verdict == "proven"
+        assert slow.margin_km <= quick.margin_km + 0.01
+
+
+# -- the real map
+
+
+@pytest.fixture(scope="module")
+def land() -> Land:
+    return natural_earth()
+
+
+@pytest.fixture(scope="module")
+def outlines(land: Land) -> list[tuple[Country, tuple[float, float, float]]]:
+    """Every vertex around Japan, by another way than the search's."""
+    found = []
+    for country, ring in land.outlines(20.0, 115.0, 60.0, 165.0):
+        found += [(country, point(y, x)) for x, y in ring if 15 < y < 65 and 110 < x < 170]
+    return found
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(st.floats(24, 46), st.floats(123, 146), st.floats(1, 1200)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_the_search_finds_what_looking_at_every_vertex_finds(
+    land: Land,
+    outlines: list[tuple[Country, tuple[float, float, float]]],
+    discs: list[tuple[float, float, float]],
+) -> None:
+    balls = [Ball(point(latitude, longitude), radius) for latitude, longitude, radius in discs]
+    found = land.nearest(balls, lambda country: country.code != "JP")
+    assert found is not None
+    slow = min(excess_km(at, balls) for country, at in outlines if country.code != "JP")
+    assert found.excess_km <= slow + 1e-9  # never above: that would be a proof too many
+    at = point(found.latitude, found.longitude)
+    assert found.excess_km == pytest.approx(excess_km(at, balls), abs=0.05)  # and the place that it names is real
+
+
+def test_no_sampled_point_of_a_proven_region_is_foreign(land: Land) -> None:
+    chance = random.Random(4)
+    proven = 0
+    for _ in range(900):
+        at = (chance.uniform(26, 45.5), chance.uniform(127, 145.5))
+        if [country.code for country in land.countries_at(*at)] != ["JP"]:
+            continue
+        marks = [(at[0] + chance.uniform(-3, 3), at[1] + chance.uniform(-3, 3)) for _ in range(2)]
+        sightings = [
+            Sighting(
+                landmark=str(i),
+                latitude=m[0],
+                longitude=m[1],
+                position_error_km=0.0,
+                rtt_ms=2 * dist(point(*at), point(*m)) / LIGHT_KM_PER_MS + chance.uniform(0, 3),
+                at=NOW,
+            )
+            for i, m in enumerate(marks)
+        ]
+        claim = Claim(site="s", country="JP", latitude=at[0], longitude=at[1])
+        if decide(claim, sightings, land, now=NOW, validity_s=60.0).verdict != "proven":
+            continue
+        proven += 1
+        for _ in range(40):
+            latitude, longitude = _somewhere_within(marks[0], radius_km(sightings[0].rtt_ms), chance)
+            if reached(latitude, longitude, sightings):
+                assert all(country.code == "JP" for country in land.countries_at(latitude, longitude))
+    assert proven >= 30
+
+
+def _somewhere_within(at: tuple[float, float], km: float, chance: random.Random) -> tuple[float, float]:
+    """A point of a spherical disc (great circles, mean radius)."""
+    way, bearing = km / 6371.0 * chance.random() ** 0.5, chance.uniform(0, 2 * pi)
+    phi, lam = radians(at[0]), radians(at[1])
+    north = asin(sin(phi) * cos(way) + cos(phi) * sin(way) * cos(bearing))
+    east = lam + atan2(sin(bearing) * sin(way) * cos(phi), cos(way) - sin(phi) * sin(north))
+    return degrees(north), degrees(east)
