@@ -7,11 +7,16 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from sekisho.capacity import tables as _capacity
+
 # Imported for the tables that they declare on the common metadata.
+from sekisho.federation import enrolments as _enrolments
+from sekisho.federation import records as _records
 from sekisho.federation import store as _federation
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger import outbox as _outbox
 from sekisho.ledger import store as _ledger
+from sekisho.residency import evidence_store as _evidence
 from sekisho.residency import store as _residency
 from sekisho.residency.policy import store as _policy
 from sekisho.runtime import admins as _admins
@@ -19,7 +24,7 @@ from sekisho.runtime import changes as _changes
 from sekisho.runtime.database import Database, metadata
 
 __all__ = ["DatabaseTooNew", "metadata", "migrate"]
-_DECLARED = (_admins, _policy, _changes, _federation, _ledger, _outbox, _residency)
+_DECLARED = (_admins, _capacity, _policy, _changes, _enrolments, _federation, _records, _ledger, _outbox, _residency)
 
 
 class DatabaseTooNew(SekishoError):

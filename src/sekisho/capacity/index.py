@@ -1,0 +1,131 @@
+"""The index of all pools, held at the database's revision. Not safe among threads: its owner has a lock."""
+
+from __future__ import annotations
+
+import struct
+
+import sqlalchemy as sa
+
+from sekisho.capacity import tables
+from sekisho.capacity.grid import HORIZON_SLOTS, SLOTS_PER_DAY, current_slot
+from sekisho.capacity.model import Pool, Rank
+from sekisho.capacity.search import PoolIndex, load_pools
+
+# The index begins at the day it was made and reaches this far behind the horizon; then it is made anew.
+SLACK_DAYS = 8
+_SLOTS = HORIZON_SLOTS + SLACK_DAYS * SLOTS_PER_DAY
+_POOLS = sa.select(tables.pool).order_by(tables.pool.c.number)
+
+
+def read_pools(connection: sa.Connection) -> list[Pool]:
+    """All pools in the order of their numbers, which is the order of their locks."""
+    return [Pool(**row._mapping) for row in connection.execute(_POOLS)]
+
+
+class CapacityIndex:
+    """`free` counts everything that is taken; `firm` leaves out what can be pushed aside."""
+
+    def __init__(self) -> None:
+        self.pools: dict[int, Pool] = {}
+        self.free: dict[int, PoolIndex] = {}
+        self.firm: dict[int, PoolIndex] = {}
+        self._origin = -1
+
+    def sync(self, connection: sa.Connection, *, now: float) -> None:
+        """Brings the index to the state that this transaction sees.
+
+        Inside a writing transaction (SQLite), or under the pools' locks (PostgreSQL), it stays true until the commit.
+        """
+        today = current_slot(now) // SLOTS_PER_DAY * SLOTS_PER_DAY
+        if not self._origin <= today < self._origin + (SLACK_DAYS - 1) * SLOTS_PER_DAY:
+            self._origin = today
+            self.pools, self.free, self.firm = {}, {}, {}
+        pools = read_pools(connection)
+        stale = [pool for pool in pools if not self._catch_up(connection, pool)]
+        if stale:
+            self._reload(connection, stale)
+        if len(pools) != len(self.pools):
+            for number in set(self.pools) - {pool.number for pool in pools}:
+                del self.pools[number], self.free[number], self.firm[number]
+
+    def apply(self, number: int, first: int, until: int, gpus: int, rank: int) -> None:
+        """What this process has written in the same transaction; the trigger counted one revision for it."""
+        pool = self.pools[number]
+        self.free[number].add(first, until, gpus)
+        if rank == Rank.FIRM:
+            self.firm[number].add(first, until, gpus)
+        self.pools[number] = _at(pool, pool.revision + 1)
+
+    def forget(self) -> None:
+        """After a rollback: what was applied is not so."""
+        self.pools, self.free, self.firm = {}, {}, {}
+
+    def _catch_up(self, connection: sa.Connection, pool: Pool) -> bool:
+        known = self.pools.get(pool.number)
+        if known is None or known.gpus != pool.gpus or known.revision > pool.revision:
+            return False
+        if known.revision < pool.revision:
+            changes = connection.execute(
+                sa.select(tables.change)
+                .where(tables.change.c.pool == pool.number, tables.change.c.revision > known.revision)
+                .order_by(tables.change.c.revision)
+            ).all()
+            if len(changes) != pool.revision - known.revision:
+                return False  # the feed was pruned since
+            for row in changes:
+                self.free[pool.number].add(row.first, row.until, row.gpus)
+                if row.rank == Rank.FIRM:
+                    self.firm[pool.number].add(row.first, row.until, row.gpus)
+        self.pools[pool.number] = pool
+        return True
+
+    def _reload(self, connection: sa.Connection, pools: list[Pool]) -> None:
+        columns = _columns(connection, [pool.number for pool in pools], self._origin)
+        places = {pool.number: place for place, pool in enumerate(pools)}
+        free = [PoolIndex(pool.gpus, self._origin, _SLOTS) for pool in pools]
+        firm = [PoolIndex(pool.gpus, self._origin, _SLOTS) for pool in pools]
+        at = [places[number] for number in columns[0]]
+        load_pools(free, at, list(columns[1]), list(columns[2]), list(columns[3]))
+        if any(columns[4]):
+            kept = [row for row in zip(at, *columns[1:], strict=True) if row[4] == Rank.FIRM]
+            load_pools(firm, *([row[column] for row in kept] for column in range(4)))
+        else:
+            load_pools(firm, at, list(columns[1]), list(columns[2]), list(columns[3]))
+        for pool in pools:
+            self.pools[pool.number] = pool
+            self.free[pool.number] = free[places[pool.number]]
+            self.firm[pool.number] = firm[places[pool.number]]
+
+
+def _at(pool: Pool, revision: int) -> Pool:
+    return Pool(
+        number=pool.number,
+        id=pool.id,
+        site=pool.site,
+        gpu=pool.gpu,
+        gpus=pool.gpus,
+        tenant_limit=pool.tenant_limit,
+        yen_per_gpu_hour=pool.yen_per_gpu_hour,
+        revision=revision,
+    )
+
+
+_COLUMNS = ("pool", "first", "until", "gpus", "rank")
+# pg8000 decodes a million rows in ten seconds and one value of 20 MB in none.
+_PACKED = (
+    "SELECT string_agg(int4send(pool) || int4send(first) || int4send(until) || int4send(gpus) || int4send(rank), ''"
+    "::bytea) AS packed FROM capacity_allocation WHERE until > :origin AND pool = ANY(:pools)"
+)
+
+
+def _columns(connection: sa.Connection, numbers: list[int], origin: int) -> tuple[tuple[int, ...], ...]:
+    """Pool, first, until, GPUs and rank of the live allocations, as columns."""
+    if connection.dialect.name == "postgresql":
+        packed = connection.execute(sa.text(_PACKED), {"origin": origin, "pools": numbers}).scalar() or b""
+        values = struct.unpack(f">{len(packed) // 4}i", packed)
+        return tuple(values[place::5] for place in range(5))
+    chosen = sa.select(*(tables.allocation.c[name] for name in _COLUMNS)).where(
+        tables.allocation.c.until > origin, tables.allocation.c.pool.in_(numbers)
+    )
+    rows = connection.execute(chosen).all()
+    return tuple(zip(*rows, strict=True)) if rows else ((),) * 5
