@@ -168,7 +168,8 @@ def test_congestion_makes_a_proof_weaker_and_never_wrong(
     slow = decide(claim, late, land, now=NOW, validity_s=60.0)
     assert slow.verdict in ("proven", "consistent")
     if slow.verdict == "proven":
-        assert quick.verdict == "proven"
+        # a region that is all sea proves nothing until it is large enough to have a coast
+        assert quick.verdict == "proven" or quick.why == "location.no_land"
         assert slow.margin_km <= quick.margin_km + 0.01
 
 

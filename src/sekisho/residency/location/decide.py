@@ -4,9 +4,9 @@ Every error is counted against the proof: the landmark's position, the drift of 
 below the ellipsoid. A slow answer makes a disc larger and so a proof weaker; it can't make it wrong.
 
 Why "no outline is in reach, and the declared place is not foreign" means that no foreign point is in reach: caps of
-the Earth below a hemisphere are convex, so their intersection is in one piece; a piece that meets no outline lies wholly
-on one side of all of them; and the declared place is in it. Discs of more than `WIDEST_KM` are therefore left out,
-which only makes the region larger.
+the Earth below a hemisphere are convex, so their intersection is in one piece; a piece that meets no outline lies
+wholly on one side of all of them; and the declared place is in it. Discs of more than `WIDEST_KM` are therefore left
+out, which only makes the region larger.
 """
 
 from __future__ import annotations

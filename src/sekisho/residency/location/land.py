@@ -81,19 +81,19 @@ class Land:
         self._group: int = head["group"]
         view = memoryview(raw)[12 + length :]
         parts: list[memoryview] = []
-        for count, code in zip(head["parts"], "iiiiff", strict=True):
-            parts.append(view[: 4 * count].cast(code))
+        for count in head["parts"]:
+            parts.append(view[: 4 * count])
             view = view[4 * count :]
-        self._x = array("i", accumulate(parts[0]))
-        self._y = array("i", accumulate(parts[1]))
-        rings, runs, balls, groups = (part.tolist() for part in parts[2:])
+        self._x = array("i", accumulate(parts[0].cast("i")))
+        self._y = array("i", accumulate(parts[1].cast("i")))
+        rings, runs = parts[2].cast("i").tolist(), parts[3].cast("i").tolist()
         # country, polygon, first point, points
         self._rings: list[tuple[int, int, int, int]] = list(
             zip(rings[::4], rings[1::4], rings[2::4], rings[3::4], strict=True)
         )
         self._runs: list[tuple[int, int, int]] = list(zip(runs[::3], runs[1::3], runs[2::3], strict=True))
-        self._balls = _quads(balls)
-        self._groups = _quads(groups)
+        self._balls = _quads(parts[4].cast("f").tolist())
+        self._groups = _quads(parts[5].cast("f").tolist())
         self._boxes = [self._box(start, count) for _, _, start, count in self._rings]
         self._pole = next(country for country in self.countries if country.code == "AQ")
         self._cached: dict[int, list[Point]] = {}
@@ -204,7 +204,7 @@ Point2 = tuple[float, float]
 _Term = tuple[Point, float]
 
 
-def _quads(flat: list[float]) -> list[tuple[Point, float]]:
+def _quads(flat: Sequence[float]) -> list[tuple[Point, float]]:
     return [((x, y, z), r) for x, y, z, r in zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)]
 
 
