@@ -24,7 +24,7 @@ from sekisho.console.objects import (
     why_command,
 )
 from sekisho.console.sign_in import require_form
-from sekisho.federation.service import UnknownName
+from sekisho.federation.errors import UnknownName
 from sekisho.kernel.errors import SekishoError
 from sekisho.kernel.jurisdictions import PREFECTURES
 from sekisho.ledger.store import PassageFilter, PassageRow, find_passage, list_passages

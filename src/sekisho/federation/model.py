@@ -81,6 +81,18 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     declaration: Declaration = Declaration()
 
 
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    """GPUs of one model at a site. `memory_mib` is what one of them has; 0: not known. `simulated`: nobody counted
+    real ones."""
+
+    id: str
+    site: str
+    gpu: str
+    count: int
+    memory_mib: int = 0
+    simulated: bool = False
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A server of the OpenAI API at a site. `url` ends before the path of the call (`http://host:port/v1`)."""
 
@@ -132,3 +144,4 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True):
     tenants: tuple[Tenant, ...]
     keys: tuple[ApiKey, ...]
     aliases: dict[str, str]
+    pools: tuple[Pool, ...] = ()

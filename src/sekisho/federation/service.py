@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import msgspec
+import sqlalchemy as sa
 
+from sekisho.federation.enrolments import suspended_sites
+from sekisho.federation.errors import Conflict, UnknownName
 from sekisho.federation.keys import hash_key, key_id, new_key, parse_key_hash
 from sekisho.federation.model import ApiKey, Federation
+from sekisho.federation.sites import SiteService, merge
 from sekisho.federation.store import (
     StoredKey,
     insert_key,
@@ -16,21 +20,8 @@ from sekisho.federation.store import (
     stored_keys,
     suspended_endpoints,
 )
-from sekisho.kernel.errors import SekishoError
 from sekisho.runtime.changes import record_change
 from sekisho.runtime.database import Database
-
-
-class UnknownName(SekishoError):
-    """A tenant, key or endpoint that this federation does not have."""
-
-    code = "name.unknown"
-
-
-class Conflict(SekishoError):
-    """The change can't be made in the present state."""
-
-    code = "state.conflict"
 
 
 class KeyView(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,11 +49,15 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FederationService:
-    """`federation` gives the configuration as it is now; a reload changes what it answers."""
+    """`federation` gives the configuration as it is now; a reload changes what it answers. `sites` adds those that
+    were enrolled; without it there are none."""
 
-    def __init__(self, database: Database, federation: Callable[[], Federation]) -> None:
+    def __init__(
+        self, database: Database, federation: Callable[[], Federation], *, sites: SiteService | None = None
+    ) -> None:
         self._database = database
         self._federation = federation
+        self._sites = sites
 
     def keys(self) -> list[KeyView]:
         """Declared and made keys, revoked ones included, in the order of their tenants."""
@@ -139,9 +134,9 @@ class FederationService:
 
     def set_suspended(self, endpoint: str, suspended: bool, *, now: float, actor: str) -> bool:
         """False when the endpoint was in that state already."""
-        if endpoint not in {known.id for known in self._federation().endpoints}:
-            raise UnknownName(f"there is no endpoint {endpoint!r}", hint="`sekisho status` lists the endpoints")
         with self._database.write() as connection:
+            if endpoint not in {known.id for known in self._merged(connection).endpoints}:
+                raise UnknownName(f"there is no endpoint {endpoint!r}", hint="`sekisho status` lists the endpoints")
             changed = set_suspended(connection, endpoint, suspended, now=now)
             if changed:
                 record_change(
@@ -154,19 +149,29 @@ class FederationService:
         return changed
 
     def suspended(self) -> frozenset[str]:
+        """Endpoints that serve nobody: suspended themselves, or at a suspended site."""
         with self._database.read() as connection:
-            return suspended_endpoints(connection)
+            sites = suspended_sites(connection)
+            at_sites = (
+                {each.id for each in self._merged(connection).endpoints if each.site in sites} if sites else set()
+            )
+            return suspended_endpoints(connection) | at_sites
 
     def effective(self, *, now: float) -> Federation:
-        """The federation with the keys that work now: declared and made, less revoked and expired."""
-        federation = self._federation()
+        """Configured and enrolled sites with their endpoints, and the keys that work now: declared and made, less
+        revoked and expired."""
         with self._database.read() as connection:
             stored = stored_keys(connection)
+            federation = self._merged(connection)
         tenants = {tenant.id for tenant in federation.tenants}
         revoked = {key.sha256 for key in stored if key.revoked_at is not None}
         made = [key.as_api_key() for key in stored if key.tenant in tenants]
         by_hash = {key.sha256: key for key in (*federation.keys, *made)}
         return msgspec.structs.replace(federation, keys=tuple(_working(by_hash.values(), revoked=revoked, now=now)))
+
+    def _merged(self, connection: sa.Connection) -> Federation:
+        configured = self._federation()
+        return configured if self._sites is None else merge(configured, self._sites.enrolled(connection))
 
 
 def _working(keys: Iterable[ApiKey], *, revoked: set[str], now: float) -> Iterable[ApiKey]:

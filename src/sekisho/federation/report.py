@@ -1,0 +1,65 @@
+"""What a site's agent says of itself with each heart-beat, and what it is told in return: one form for both sides."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from sekisho.kernel.ids import MODEL, NAME
+
+_NAME = Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]
+_MODEL = Annotated[str, Meta(pattern=f"^{MODEL.pattern}$")]
+_SHORT = Annotated[str, Meta(max_length=200)]
+_COUNT = Annotated[int, Meta(ge=0, le=1 << 40)]
+
+
+class Gpu(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU as NVML sees it now."""
+
+    uuid: _SHORT
+    name: _SHORT
+    memory_mib: _COUNT = 0
+    memory_used_mib: _COUNT = 0
+    utilisation_percent: Annotated[int, Meta(ge=0, le=100)] = 0
+
+
+class Inventory(msgspec.Struct, frozen=True, kw_only=True):
+    """The GPUs of a site. `simulated`: nothing was counted, and `note` says why."""
+
+    simulated: bool
+    note: _SHORT = ""
+    driver: _SHORT = ""
+    gpus: Annotated[tuple[Gpu, ...], Meta(max_length=256)] = ()
+
+
+class EndpointReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A model server behind the agent. `url` is where gateways reach the agent for it. `answers`: the server itself
+    answered when it was last asked."""
+
+    id: _NAME
+    url: Annotated[str, Meta(max_length=2000)]
+    models: Annotated[tuple[_MODEL, ...], Meta(min_length=1, max_length=200)]
+    slots: Annotated[int, Meta(ge=1, le=100_000)] = 8
+    connections: _COUNT = 0
+    answers: bool = True
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    version: _SHORT = ""
+    endpoints: Annotated[tuple[EndpointReport, ...], Meta(max_length=64)] = ()
+    inventory: Inventory = Inventory(simulated=True, note="not counted")
+
+
+class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """`gateways`: certificates (PEM) that the agent lets in, and no others. `validity_s`: how long after this
+    heart-beat guarded routes to the site stay open; the next one is due after `every_s`. `attest`: evidence is
+    wanted."""
+
+    site: str
+    suspended: bool
+    gateways: tuple[str, ...]
+    every_s: float
+    validity_s: float
+    attest: bool = False
