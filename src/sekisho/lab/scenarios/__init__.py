@@ -1,0 +1,1 @@
+"""Scenarios: what the laboratory shows, each with a report."""
