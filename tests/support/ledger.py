@@ -128,7 +128,7 @@ class LedgerLab:
         return asyncio.run(step())
 
     def service(self) -> ReceiptService:
-        return ReceiptService(lambda: [self.root], lambda: self.policy)
+        return ReceiptService(lambda: [self.root], lambda _: self.policy)
 
     def close(self) -> None:
         self.writer.close()

@@ -16,9 +16,11 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import Message, Scope
 
 from sekisho.assembly.plane import ControlPlane
-from sekisho.console.api import TableMissing, api_router
+from sekisho.console.api import TableMissing, actor_of, api_router
+from sekisho.console.erasure import SaltEraser
 from sekisho.console.http import Elsewhere, SignedOut
 from sekisho.console.metrics import CONTENT_TYPE, exposition
+from sekisho.console.policy_api import policy_router
 from sekisho.console.render import SECURITY_HEADERS
 from sekisho.console.services import Control
 from sekisho.console.session import Attempts, Sessions
@@ -27,11 +29,17 @@ from sekisho.console.site import answer_to, for_people, routes
 from sekisho.federation.errors import Conflict, UnknownName
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.http import LogFiles, log_router
-from sekisho.ledger.receipts_http import ReceiptDesk, receipts_router
+from sekisho.ledger.receipts_http import ReceiptDesk, ReceiptMissing, receipts_router
+from sekisho.ledger.shipping import Inbox, ShipmentGap, ShipmentRefused
+from sekisho.ledger.shipping_http import JournalInbox, shipping_router
 from sekisho.ledger.tlog.log import LogFault
 from sekisho.residency.compile import CompileRefused
 from sekisho.residency.http import GatewayToken, route_table
+from sekisho.residency.policy.bundle import PolicyRefused
+from sekisho.residency.policy.service import ProposalRefused, ProposalUnknown
+from sekisho.residency.policy.source import SourceMissing
 from sekisho.residency.publish import TablePublisher
+from sekisho.runtime.admins import AdminRefused, AdminUnknown
 from sekisho.runtime.database import DatabaseUnavailable
 from sekisho.runtime.problems import problem, problem_of, problem_response
 
@@ -41,7 +49,16 @@ STATUSES: dict[type[SekishoError], int] = {
     DatabaseUnavailable: 503,
     TableMissing: 503,
     CompileRefused: 503,
+    PolicyRefused: 422,
+    ProposalRefused: 409,
+    ProposalUnknown: 404,
+    SourceMissing: 404,
+    AdminRefused: 409,
+    AdminUnknown: 404,
     LogFault: 503,
+    ReceiptMissing: 404,
+    ShipmentGap: 409,
+    ShipmentRefused: 400,
 }
 VERSION = importlib.metadata.version("sekisho")
 # Stands in where a page's fault is a redirect and no document is read.
@@ -124,13 +141,21 @@ def build_app(plane: ControlPlane) -> Litestar:
     async def gateway_token() -> GatewayToken:
         return GatewayToken(plane.gateway_token)
 
+    inbox = JournalInbox(Inbox(plane.home.root / "journal"), plane.gateway_token)
+
+    async def journal_inbox() -> JournalInbox:
+        return inbox
+
+    async def salt_eraser() -> SaltEraser:
+        return SaltEraser(plane.erase_salt)
+
     async def log_files() -> LogFiles:
         return LogFiles(plane.home.ledger, plane.admin_token)
 
     async def receipts() -> ReceiptDesk:
         return plane.receipts
 
-    sessions = Sessions(plane.admin_token)
+    sessions = Sessions(plane.admin_token, plane.admins)
     attempts = Attempts()
 
     async def control() -> Control:
@@ -142,6 +167,9 @@ def build_app(plane: ControlPlane) -> Litestar:
     async def the_attempts() -> Attempts:
         return attempts
 
+    async def actor(request: Request[Any, Any, Any]) -> str:
+        return actor_of(request, sessions, now=plane.clock.now())
+
     return Litestar(
         route_handlers=[
             healthz,
@@ -149,8 +177,10 @@ def build_app(plane: ControlPlane) -> Litestar:
             metrics,
             route_table,
             log_router(),
+            shipping_router(),
             receipts_router(),
             api_router(),
+            policy_router(),
             *routes(),
         ],
         dependencies={
@@ -158,9 +188,12 @@ def build_app(plane: ControlPlane) -> Litestar:
             "gateway_token": Provide(gateway_token),
             "control": Provide(control),
             "log_files": Provide(log_files),
+            "journal_inbox": Provide(journal_inbox),
+            "salt_eraser": Provide(salt_eraser),
             "receipts": Provide(receipts),
             "sessions": Provide(the_sessions),
             "attempts": Provide(the_attempts),
+            "actor": Provide(actor),
         },
         state=State({"control": plane, "sessions": sessions}),
         exception_handlers={Exception: on_error},

@@ -25,6 +25,8 @@ from sekisho.ledger.tlog.policy import TrustPolicy
 from sekisho.ledger.tlog.years import directory, origin_of, years
 
 _log = logging.getLogger(__name__)
+# A line for each request would bury the rest: what a witness did not do is said here.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 POLL_S = 0.05
 # No quorum yet, or a fault: not at full speed.
 RETRY_S = 0.5
@@ -56,11 +58,10 @@ class HeadKeeper:
         self._size = 0
         self.fault: SekishoError | None = None
 
-    def policy(self) -> TrustPolicy:
-        """The policy of the newest log, for receipts that are made now."""
-        if not self._policies:
-            return TrustPolicy(logs=(), witnesses=(), groups=(), quorum="none")
-        return self._policies[max(self._policies)]
+    def policy(self, origin: str) -> TrustPolicy:
+        """The policy for the log with this origin; one that knows no log when there is none."""
+        nobody = TrustPolicy(logs=(), witnesses=(), groups=(), quorum="none")
+        return next((policy for policy in self._policies.values() if policy.log_keys(origin)), nobody)
 
     def witnesses(self) -> tuple[WitnessLag, ...]:
         """Every witness with its lag, for the pages."""

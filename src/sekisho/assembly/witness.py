@@ -114,7 +114,7 @@ def demonstration(home: Home, sites: Sequence[Site], logs: Mapping[str, Sequence
 def serve(app: WitnessApp, listening: socket.socket) -> None:
     """Answers until SIGTERM or SIGINT."""
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type] # uvicorn wants TypedDicts of its own for the same messages
+        app,
         http="httptools",
         ws="none",
         lifespan="on",

@@ -40,6 +40,26 @@ def call(
     body: Mapping[str, Any] | None = None,
 ) -> T:
     """The decoded answer; ControlRefused with the control plane's own words when it refuses."""
+    response = _request(root, method, path, query=query, body=body)
+    try:
+        return msgspec.json.decode(response.content or b"null", type=answer)
+    except msgspec.DecodeError as error:
+        raise ControlRefused(
+            f"the control plane's answer to {method} {path} can't be read: {error}",
+            code="control.answer",
+            hint="do this command and the running control plane have the same version?",
+        ) from None
+
+
+def fetch(root: Path, path: str, *, query: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+    """Status and bytes of what GET answers; ControlRefused when it refuses."""
+    response = _request(root, "GET", path, query=query, body=None)
+    return response.status_code, response.content
+
+
+def _request(
+    root: Path, method: str, path: str, *, query: Mapping[str, str] | None, body: Mapping[str, Any] | None
+) -> httpx.Response:
     running = ready(root)
     try:
         # trust_env: a proxy of the environment has no business between us and our own loopback
@@ -58,14 +78,7 @@ def call(
         ) from None
     if response.is_error:
         raise _refusal(response)
-    try:
-        return msgspec.json.decode(response.content or b"null", type=answer)
-    except msgspec.DecodeError as error:
-        raise ControlRefused(
-            f"the control plane's answer to {method} {path} can't be read: {error}",
-            code="control.answer",
-            hint="do this command and the running control plane have the same version?",
-        ) from None
+    return response
 
 
 def _refusal(response: httpx.Response) -> ControlRefused:

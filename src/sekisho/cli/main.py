@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekisho.cli import texts
+from sekisho.cli import receipt_texts, texts
+from sekisho.cli.ledger_texts import LEDGER
 from sekisho.cli.texts import Text
 
 if TYPE_CHECKING:
@@ -23,8 +24,11 @@ COMMANDS: dict[str, tuple[str, str, Text]] = {
     "status": ("sekisho.cli.status", "status", texts.STATUS),
     "ask": ("sekisho.cli.ask", "ask", texts.ASK),
     "why": ("sekisho.cli.why", "why", texts.WHY),
+    "receipt": ("sekisho.cli.receipt", "receipt", receipt_texts.RECEIPT),
+    "witness": ("sekisho.cli.witness", "witness", receipt_texts.WITNESS),
     "key": ("sekisho.cli.keys", "key", texts.KEY),
     "endpoint": ("sekisho.cli.endpoint", "endpoint", texts.ENDPOINT),
+    "ledger": ("sekisho.cli.ledger", "ledger", LEDGER),
     "config": ("sekisho.cli.config", "config", texts.CONFIG),
     "reload": ("sekisho.cli.down", "reload", texts.RELOAD),
     "down": ("sekisho.cli.down", "down", texts.DOWN),
@@ -88,8 +92,9 @@ def _let_go_of_a_closed_terminal() -> None:
 def print_fault(error: SekishoError) -> None:
     """Fact, code and next step, on standard error."""
     lines = [f"{texts.FAULT}: {error.fact} [{error.code}]"]
-    if texts.language() == "ja" and error.code in texts.CODES:
-        lines.insert(0, texts.CODES[error.code].ja)
+    meaning = texts.CODES.get(error.code) or receipt_texts.CODES.get(error.code)
+    if texts.language() == "ja" and meaning is not None:
+        lines.insert(0, meaning.ja)
     if error.hint:
         lines.append(f"{texts.NEXT_STEP}: {error.hint}")
     click.echo("\n".join(lines), err=True)

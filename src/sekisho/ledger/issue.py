@@ -37,10 +37,10 @@ class NotYours(msgspec.Struct, frozen=True):
 class ReceiptService:
     """Makes receipts from the logs under `roots()`, the newest first. Belongs to one thread: it reads files.
 
-    `policy()` says which cosignatures a receipt must carry.
+    `policy(origin)` says which cosignatures a receipt of that log must carry.
     """
 
-    def __init__(self, roots: Callable[[], Sequence[Path]], policy: Callable[[], TrustPolicy]) -> None:
+    def __init__(self, roots: Callable[[], Sequence[Path]], policy: Callable[[str], TrustPolicy]) -> None:
         self._roots = roots
         self._policy = policy
         self._open: dict[Path, tuple[LogReader, LogIndex]] = {}
@@ -90,7 +90,7 @@ class ReceiptService:
     def _make(self, reader: LogReader, data: bytes, index: int, head: Head, form: Form) -> bytes:
         checkpoint = head.checkpoint
         hashes = tuple(reader.inclusion_proof(index, checkpoint.size))
-        note, log_key = _lean(head, self._policy())
+        note, log_key = _lean(head, self._policy(checkpoint.origin))
         match form:
             case "proof":
                 return TlogProof(entry=data, index=index, hashes=hashes, checkpoint=note).encode()

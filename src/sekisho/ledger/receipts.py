@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Form = Literal["proof", "cose"]
 # How far clocks of gateways, witnesses and verifiers may be apart.
 CLOCK_TOLERANCE_S = 300
-_COSE_FIRST_BYTE = b"\xd2"
+COSE_FIRST_BYTE = b"\xd2"
 
 
 class ReceiptRefused(SekishoError):
@@ -104,7 +104,7 @@ def verify_receipt(data: bytes, policy: TrustPolicy, *, now_s: float, strangers:
 
 
 def _verify(data: bytes, policy: TrustPolicy, *, now_s: float, strangers: bool) -> VerifiedReceipt:
-    is_cose = data.startswith(_COSE_FIRST_BYTE)
+    is_cose = data.startswith(COSE_FIRST_BYTE)
     receipt = _parse_cose(data) if is_cose else TlogProof.parse(data)
     try:
         opened = open_note(receipt.checkpoint, policy.keys)

@@ -15,6 +15,7 @@ from litestar.exceptions import NotAuthorizedException, NotFoundException
 from litestar.params import PathParameter, QueryParameter
 
 from sekisho.kernel.clock import Clock
+from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.heads import COSIGNED
 from sekisho.ledger.issue import NotYet, NotYours, ReceiptService
 from sekisho.ledger.receipts import Form
@@ -24,6 +25,12 @@ from sekisho.ledger.tlog.years import directory, years
 COSE_MEDIA_TYPE = "application/cose"
 Year = Annotated[int, PathParameter(ge=1000, le=9999)]
 _OPEN = {"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"}
+
+
+class ReceiptMissing(SekishoError):
+    """No such decision, or another tenant's."""
+
+    code = "receipt.not_found"
 
 
 class ReceiptDesk:
@@ -91,7 +98,10 @@ async def receipt(
             headers = {"Retry-After": str(seconds), "Cache-Control": "no-store"}
             return Response(b'{"status":"pending"}', status_code=202, media_type="application/json", headers=headers)
         case NotYours():
-            raise NotFoundException(f"there is no decision {decision} to give a receipt for")
+            raise ReceiptMissing(
+                f"there is no decision {decision} to give a receipt for",
+                hint="the id is in the answer's header X-Sekisho-Decision; a receipt is for its own tenant",
+            )
         case _:
             assert_never(answer)
 

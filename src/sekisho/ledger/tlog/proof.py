@@ -26,7 +26,7 @@ from sekisho.ledger.tlog.note import (
 from sekisho.ledger.tlog.verify import MAX_PROOF
 
 HEADER = "c2sp.org/tlog-proof@v1"
-MEDIA_TYPE = "text/plain; charset=utf-8"
+MEDIA_TYPE = "text/plain"
 # tlog-tiles: an entry has a length of two bytes.
 MAX_ENTRY_BYTES = 65_535
 
