@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from sekisho.assembly.erasure import erase
 from sekisho.assembly.heads import HeadKeeper
 from sekisho.assembly.home import Home
 from sekisho.assembly.ledger import log_origin
@@ -138,6 +139,12 @@ class ControlPlane:
 
     async def workers(self) -> tuple[WorkerReport, ...]:
         return await self._workers.reports()
+
+    async def erase_salt(self, tenant: str, actor: str) -> None:
+        """Destroys a tenant's salt, here and (by a new table) at the gateways. UnknownName when there is none."""
+        await asyncio.to_thread(erase, self.database, tenant, now=self.clock.now(), actor=actor)
+        self._maker.forget_salts()
+        await self._maker.renew()
 
     async def changed(self) -> None:
         await self._maker.renew()

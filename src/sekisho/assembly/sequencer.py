@@ -26,6 +26,7 @@ from sekisho.assembly.home import Home, create, ensure_secrets
 from sekisho.assembly.ledger import log_origin, log_signer
 from sekisho.assembly.plane import database_url
 from sekisho.assembly.processes import EXIT_REFUSED
+from sekisho.assembly.sequencer_status import SequencerStatus
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.prune import prune
 from sekisho.ledger.sequencer import JournalSource, OutboxSource, Sequencer, Step
@@ -38,26 +39,6 @@ COMMIT_EVERY_S = 0.2
 POLL_S = 0.05
 RETRY_S = 1.0
 PRUNE_EVERY_S = 300.0
-
-
-class SequencerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What the socket answers. Counts are since this process started; times in Unix seconds.
-
-    `lag_s`: age of the oldest entry of the last commit when it was published. `fault` is empty when all is well.
-    """
-
-    pid: int
-    origin: str
-    size: int
-    committed_at: float | None
-    lag_s: float
-    added: int
-    known: int
-    unreadable: int
-    behind: bool
-    fault: str
-    fault_code: str
-    fault_since: float | None
 
 
 class SequencerProcess:

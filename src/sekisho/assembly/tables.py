@@ -148,6 +148,10 @@ class TableMaker:
         )
         return made, data
 
+    def forget_salts(self) -> None:
+        """One was destroyed: the next table has what the database has now."""
+        self._salts = ((), {})
+
     def _take_version(
         self,
         settings: CompileSettings,

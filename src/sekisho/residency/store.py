@@ -38,8 +38,13 @@ def next_version(connection: sa.Connection, *, at_least: int = 1) -> int:
     return version
 
 
+def destroy_salt(connection: sa.Connection, tenant: str) -> bool:
+    """Forgets a tenant's salt for good: no commitment that was made with it can be opened any more."""
+    return connection.execute(tenant_salt.delete().where(tenant_salt.c.tenant == tenant)).rowcount > 0
+
+
 def salts_for(connection: sa.Connection, tenants: Iterable[str]) -> dict[str, bytes]:
-    """Every tenant's salt; one that has none gets one, for ever: old commitments must stay comparable."""
+    """Every tenant's salt; one that has none gets one, until it is destroyed: old commitments stay comparable."""
     known: dict[str, bytes] = {row.tenant: row.salt for row in connection.execute(tenant_salt.select())}
     missing = [tenant for tenant in tenants if tenant not in known]
     if missing:
