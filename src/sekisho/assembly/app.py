@@ -16,8 +16,10 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import Message, Scope
 
 from sekisho.assembly.plane import ControlPlane
+from sekisho.console.agents import AgentDesk, agent_router
 from sekisho.console.api import TableMissing, actor_of, api_router
 from sekisho.console.erasure import SaltEraser
+from sekisho.console.federation_api import FederationOffice, federation_router
 from sekisho.console.http import Elsewhere, SignedOut
 from sekisho.console.metrics import CONTENT_TYPE, exposition
 from sekisho.console.policy_api import policy_router
@@ -26,7 +28,8 @@ from sekisho.console.services import Control
 from sekisho.console.session import Attempts, Sessions
 from sekisho.console.sign_in import WrongForm
 from sekisho.console.site import answer_to, for_people, routes
-from sekisho.federation.errors import Conflict, UnknownName
+from sekisho.federation.declare import DeclarationRefused
+from sekisho.federation.errors import AgentRefused, Conflict, EnrolmentRefused, UnknownName
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.http import LogFiles, log_router
 from sekisho.ledger.receipts_http import ReceiptDesk, ReceiptMissing, receipts_router
@@ -45,6 +48,9 @@ from sekisho.runtime.problems import problem, problem_of, problem_response
 
 STATUSES: dict[type[SekishoError], int] = {
     UnknownName: 404,
+    DeclarationRefused: 422,
+    EnrolmentRefused: 403,
+    AgentRefused: 401,
     Conflict: 409,
     DatabaseUnavailable: 503,
     TableMissing: 503,
@@ -167,6 +173,12 @@ def build_app(plane: ControlPlane) -> Litestar:
     async def the_attempts() -> Attempts:
         return attempts
 
+    async def office() -> FederationOffice:
+        return plane.offices.admin
+
+    async def desk() -> AgentDesk:
+        return plane.offices.agents
+
     async def actor(request: Request[Any, Any, Any]) -> str:
         return actor_of(request, sessions, now=plane.clock.now())
 
@@ -181,6 +193,8 @@ def build_app(plane: ControlPlane) -> Litestar:
             receipts_router(),
             api_router(),
             policy_router(),
+            federation_router(),
+            agent_router(),
             *routes(),
         ],
         dependencies={
@@ -194,6 +208,8 @@ def build_app(plane: ControlPlane) -> Litestar:
             "sessions": Provide(the_sessions),
             "attempts": Provide(the_attempts),
             "actor": Provide(actor),
+            "office": Provide(office),
+            "desk": Provide(desk),
         },
         state=State({"control": plane, "sessions": sessions}),
         exception_handlers={Exception: on_error},

@@ -9,11 +9,10 @@ from typing import Annotated
 from litestar import Response, get, post
 from litestar.params import PathParameter
 
-from sekisho.console.api import ACTOR
 from sekisho.console.docs import DocsView, docs_view
 from sekisho.console.gateway import Choices, choices
 from sekisho.console.http import frame_of, page, query_of, redirect, signed_in
-from sekisho.console.inject import Asked, Form, TheControl, TheSessions
+from sekisho.console.inject import Asked, Form, TheActor, TheControl, TheSessions
 from sekisho.console.render import View
 from sekisho.console.services import Fault, Setting
 from sekisho.console.session import COOKIE
@@ -83,7 +82,9 @@ async def keys_page(request: Asked, control: TheControl, sessions: TheSessions) 
 
 
 @post("/keys", include_in_schema=False)
-async def make_key(request: Asked, control: TheControl, sessions: TheSessions, data: Form) -> Response[bytes]:
+async def make_key(
+    request: Asked, control: TheControl, sessions: TheSessions, actor: TheActor, data: Form
+) -> Response[bytes]:
     require_form(data, request, control, sessions)
     now = control.clock.now()
     lifetime_s = LIFETIMES.get(str(data.get("lifetime", "")))
@@ -94,7 +95,7 @@ async def make_key(request: Asked, control: TheControl, sessions: TheSessions, d
             label=str(data.get("label", "")).strip()[:120],
             expires_at=now + lifetime_s if lifetime_s else None,
             now=now,
-            actor=ACTOR,
+            actor=actor,
         )
     except SekishoError as error:
         return await _keys(request, control, sessions, failed=str(error))
@@ -105,15 +106,17 @@ async def make_key(request: Asked, control: TheControl, sessions: TheSessions, d
 
 @post("/keys/{key_id:str}/revoke", include_in_schema=False)
 async def revoke_key_form(
+    *,
     request: Asked,
     control: TheControl,
     sessions: TheSessions,
+    actor: TheActor,
     key_id: Annotated[str, PathParameter(max_length=64)],
     data: Form,
 ) -> Response[bytes]:
     require_form(data, request, control, sessions)
     try:
-        await asyncio.to_thread(control.federation.revoke_key, key_id, now=control.clock.now(), actor=ACTOR)
+        await asyncio.to_thread(control.federation.revoke_key, key_id, now=control.clock.now(), actor=actor)
     except SekishoError as error:
         return await _keys(request, control, sessions, failed=str(error))
     await control.changed()

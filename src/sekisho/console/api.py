@@ -13,17 +13,18 @@ from litestar.exceptions import NotAuthorizedException, PermissionDeniedExceptio
 from litestar.handlers import BaseRouteHandler
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
-from sekisho.console.inject import TheControl
+from sekisho.console.erasure import erase_salt
+from sekisho.console.inject import TheActor, TheControl
 from sekisho.console.services import Control, Fault, Setting
 from sekisho.console.session import COOKIE, Sessions
-from sekisho.federation.service import KeyView, NewKey, UnknownName
+from sekisho.federation.errors import UnknownName
+from sekisho.federation.service import KeyView, NewKey
 from sekisho.kernel.classes import LABELS, DataClass
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.model import Decision
 from sekisho.ledger.store import PassageFilter, PassageRow, find_passage, list_passages
 from sekisho.residency.why import Explanation, explain
 
-ACTOR = "admin"
 # 2^53: what every JSON reader keeps exactly; in milliseconds that is 285,000 years.
 MAX_MS = 1 << 53
 _NAME = r"^[A-Za-z0-9._-]{1,64}$"
@@ -115,14 +116,14 @@ class EndpointChanged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def admin_only(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-    """The admin token as Bearer, or the console's session; with a session, changes need its CSRF token too.
+    """An administrator's token as Bearer, or the console's session; with a session, changes need its CSRF token too.
 
     A guard, so that it comes before anything of the request is read.
     """
     sessions: Sessions = connection.app.state.sessions
     control: Control = connection.app.state.control
     scheme, _, given = connection.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and sessions.is_admin(given.strip()):
+    if scheme.lower() == "bearer" and sessions.who(given.strip()) is not None:
         return
     session = sessions.open(connection.cookies.get(COOKIE, ""), now=control.clock.now())
     if session is None:
@@ -130,6 +131,15 @@ def admin_only(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRou
     unsafe = connection.scope.get("method") not in ("GET", "HEAD")
     if unsafe and not sessions.form_fits(session, connection.headers.get("X-CSRF-Token", "")):
         raise PermissionDeniedException("a change from a browser needs the header X-CSRF-Token")
+
+
+def actor_of(request: ASGIConnection[Any, Any, Any, Any], sessions: Sessions, *, now: float) -> str:
+    """Who asks; empty when nobody has signed in (a guard or the page refuses that before it matters)."""
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return sessions.who(given.strip()) or ""
+    session = sessions.open(request.cookies.get(COOKIE, ""), now=now)
+    return "" if session is None else session.name
 
 
 @get("/status", operation_id="status", summary="What runs, and what is wrong")
@@ -269,14 +279,14 @@ def get_keys(control: TheControl) -> list[KeyView]:
 
 
 @post("/keys", operation_id="createKey", summary="Make a key; the answer is the only time it is seen")
-async def create_key(control: TheControl, data: JSONBody[KeyWanted]) -> NewKey:
+async def create_key(control: TheControl, actor: TheActor, data: JSONBody[KeyWanted]) -> NewKey:
     made = await asyncio.to_thread(
         control.federation.create_key,
         tenant=data.tenant,
         label=data.label,
         expires_at=data.expires_at,
         now=control.clock.now(),
-        actor=ACTOR,
+        actor=actor,
     )
     # The key is seen only now: a table that can't be made is kept as a fault and tried again, the key is answered.
     with contextlib.suppress(SekishoError):
@@ -285,8 +295,10 @@ async def create_key(control: TheControl, data: JSONBody[KeyWanted]) -> NewKey:
 
 
 @delete("/keys/{key_id:str}", operation_id="revokeKey", summary="Revoke a key, everywhere within a second")
-async def revoke_key(control: TheControl, key_id: Annotated[str, PathParameter(pattern="^[0-9a-f]{12}$")]) -> None:
-    await asyncio.to_thread(control.federation.revoke_key, key_id, now=control.clock.now(), actor=ACTOR)
+async def revoke_key(
+    control: TheControl, actor: TheActor, key_id: Annotated[str, PathParameter(pattern="^[0-9a-f]{12}$")]
+) -> None:
+    await asyncio.to_thread(control.federation.revoke_key, key_id, now=control.clock.now(), actor=actor)
     await control.changed()
 
 
@@ -296,18 +308,22 @@ async def revoke_key(control: TheControl, key_id: Annotated[str, PathParameter(p
     summary="Take an endpoint out of every route",
     status_code=200,
 )
-async def suspend(control: TheControl, endpoint_id: Annotated[str, PathParameter(pattern=_NAME)]) -> EndpointChanged:
-    return await set_suspended(control, endpoint_id, suspended=True)
+async def suspend(
+    control: TheControl, actor: TheActor, endpoint_id: Annotated[str, PathParameter(pattern=_NAME)]
+) -> EndpointChanged:
+    return await set_suspended(control, endpoint_id, suspended=True, actor=actor)
 
 
 @post("/endpoints/{endpoint_id:str}/resume", operation_id="resume", summary="Put it back", status_code=200)
-async def resume(control: TheControl, endpoint_id: Annotated[str, PathParameter(pattern=_NAME)]) -> EndpointChanged:
-    return await set_suspended(control, endpoint_id, suspended=False)
+async def resume(
+    control: TheControl, actor: TheActor, endpoint_id: Annotated[str, PathParameter(pattern=_NAME)]
+) -> EndpointChanged:
+    return await set_suspended(control, endpoint_id, suspended=False, actor=actor)
 
 
-async def set_suspended(control: TheControl, endpoint_id: str, *, suspended: bool) -> EndpointChanged:
+async def set_suspended(control: TheControl, endpoint_id: str, *, suspended: bool, actor: str) -> EndpointChanged:
     changed = await asyncio.to_thread(
-        control.federation.set_suspended, endpoint_id, suspended, now=control.clock.now(), actor=ACTOR
+        control.federation.set_suspended, endpoint_id, suspended, now=control.clock.now(), actor=actor
     )
     if changed:
         await control.changed()
@@ -335,6 +351,7 @@ def api_router() -> Router:
             revoke_key,
             suspend,
             resume,
+            erase_salt,
             get_config,
         ],
         guards=[admin_only],

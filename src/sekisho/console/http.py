@@ -116,8 +116,8 @@ def _cookie(request: Request[Any, Any, Any], name: str, value: str, *, max_age_s
     )
 
 
-def session_cookie(request: Request[Any, Any, Any], sessions: Sessions, *, now: float) -> Cookie:
-    value = sessions.start(nonce=secrets.token_bytes(16), now=now)
+def session_cookie(request: Request[Any, Any, Any], sessions: Sessions, *, now: float, name: str) -> Cookie:
+    value = sessions.start(nonce=secrets.token_bytes(16), now=now, name=name)
     return _cookie(request, COOKIE, value, max_age_s=int(SESSION_S))
 
 

@@ -15,4 +15,6 @@ Asked: TypeAlias = Request[Any, Any, Any]
 TheControl: TypeAlias = NamedDependency[Control]
 TheSessions: TypeAlias = NamedDependency[Sessions]
 TheAttempts: TypeAlias = NamedDependency[Attempts]
+# The name under which the change log has what this request changes.
+TheActor: TypeAlias = NamedDependency[str]
 Form: TypeAlias = URLEncodedBody[dict[str, str]]

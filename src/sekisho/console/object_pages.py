@@ -12,7 +12,7 @@ from sekisho.console.api import explanation, set_suspended
 from sekisho.console.facts import Facts, gather
 from sekisho.console.gateway import current_matrix, matrix_rows, suspension
 from sekisho.console.http import frame_of, left_cookie, page, query_of, redirect, signed_in
-from sekisho.console.inject import Asked, Form, TheControl, TheSessions
+from sekisho.console.inject import Asked, Form, TheActor, TheControl, TheSessions
 from sekisho.console.objects import (
     ClassVerdict,
     DecisionView,
@@ -120,20 +120,20 @@ async def endpoint_page(
 
 @post("/endpoints/{endpoint_id:str}/suspend", include_in_schema=False)
 async def suspend_form(
-    request: Asked, control: TheControl, sessions: TheSessions, endpoint_id: Id, data: Form
+    *, request: Asked, control: TheControl, sessions: TheSessions, actor: TheActor, endpoint_id: Id, data: Form
 ) -> Response[bytes]:
     """Then back to the page, which shows what came of it."""
     require_form(data, request, control, sessions)
-    await set_suspended(control, endpoint_id, suspended=True)
+    await set_suspended(control, endpoint_id, suspended=True, actor=actor)
     return redirect(f"/endpoints/{endpoint_id}")
 
 
 @post("/endpoints/{endpoint_id:str}/resume", include_in_schema=False)
 async def resume_form(
-    request: Asked, control: TheControl, sessions: TheSessions, endpoint_id: Id, data: Form
+    *, request: Asked, control: TheControl, sessions: TheSessions, actor: TheActor, endpoint_id: Id, data: Form
 ) -> Response[bytes]:
     require_form(data, request, control, sessions)
-    await set_suspended(control, endpoint_id, suspended=False)
+    await set_suspended(control, endpoint_id, suspended=False, actor=actor)
     return redirect(f"/endpoints/{endpoint_id}")
 
 

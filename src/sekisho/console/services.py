@@ -12,8 +12,10 @@ from sekisho.federation.model import Federation
 from sekisho.federation.service import FederationService
 from sekisho.kernel.clock import Clock
 from sekisho.residency.model import Policy, SiteEvidence
+from sekisho.residency.policy.service import PolicyService
 from sekisho.residency.publish import TablePublisher
 from sekisho.residency.table import RouteTable
+from sekisho.runtime.admins import Admins
 from sekisho.runtime.database import Database
 
 
@@ -69,6 +71,10 @@ class Control(Protocol):
     def federation(self) -> FederationService: ...
     @property
     def publisher(self) -> TablePublisher: ...
+    @property
+    def policies(self) -> PolicyService: ...
+    @property
+    def admins(self) -> Admins: ...
     @property
     def started_at(self) -> float: ...
     @property

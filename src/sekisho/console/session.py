@@ -1,7 +1,8 @@
-"""Signing in: by the admin token, kept in a signed cookie.
+"""Signing in: by the admin token or an administrator's own, kept in a signed cookie.
 
-Pure but for the clock and randomness that are passed in. A session is `<expiry>.<nonce>.<signature>`: nothing is
-stored, and a new admin token ends every session, because the signing key comes from it.
+Pure but for the clock and randomness that are passed in. A session is `<expiry>.<nonce>[.<name>].<signature>`:
+nothing is stored, a new admin token ends every session, because the signing key comes from it, and an administrator
+who is revoked has none.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import hmac
 import re
 from collections import OrderedDict
+from typing import Protocol
 
 import msgspec
 
@@ -17,22 +19,41 @@ COOKIE = "sekisho_session"
 SESSION_S = 12 * 3600.0
 # A form that somebody left open over lunch still works.
 SIGN_IN_FORM_S = 3600.0
-_TOKEN = re.compile(r"(\d{1,12})\.([0-9a-f]{32})\.([0-9a-f]{64})")
+# What is signed after the nonce is whose session it is; nothing for the administrator `admin`.
+_TOKEN = re.compile(r"(\d{1,12})\.([0-9a-f]{32}(?:\.[a-z0-9][a-z0-9._-]{0,63})?)\.([0-9a-f]{64})")
+BOOTSTRAP = "admin"
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody who has shown the admin token. `csrf` goes into every form."""
+    """Somebody who has shown a token. `csrf` goes into every form; `name` is who it is, for the change log."""
 
     expires_at: int
     nonce: str
     csrf: str
+    name: str = BOOTSTRAP
+
+
+class NamedAdmins(Protocol):
+    """The administrators with a token of their own."""
+
+    def name_of(self, token: str) -> str | None: ...
+    def stands(self, name: str) -> bool: ...
+
+
+class _Nobody:
+    def name_of(self, _token: str) -> str | None:
+        return None
+
+    def stands(self, _name: str) -> bool:
+        return False
 
 
 class Sessions:
     """Makes and checks cookies and form tokens. The keys are derived from the admin token, one for each use."""
 
-    def __init__(self, admin_token: str) -> None:
+    def __init__(self, admin_token: str, admins: NamedAdmins | None = None) -> None:
         self._token = admin_token.encode()
+        self._admins = admins or _Nobody()
         self._session_key = self._derive(b"session")
         self._csrf_key = self._derive(b"csrf")
         self._sign_in_key = self._derive(b"sign-in")
@@ -45,17 +66,25 @@ class Sessions:
         # Digests first: compare_digest itself shows the length of what it compares.
         return hmac.compare_digest(hashlib.sha256(given.encode()).digest(), hashlib.sha256(self._token).digest())
 
-    def start(self, *, nonce: bytes, now: float) -> str:
+    def who(self, given: str) -> str | None:
+        """The name of the administrator whose token this is; None when it is nobody's."""
+        return BOOTSTRAP if self.is_admin(given) else self._admins.name_of(given)
+
+    def start(self, *, nonce: bytes, now: float, name: str = BOOTSTRAP) -> str:
         """A new session's cookie. `nonce`: 16 random bytes."""
-        return _signed(self._session_key, int(now + SESSION_S), nonce.hex())
+        whose = "" if name == BOOTSTRAP else f".{name}"
+        return _signed(self._session_key, int(now + SESSION_S), nonce.hex() + whose)
 
     def open(self, cookie: str, *, now: float) -> Session | None:
         found = _checked(self._session_key, cookie, now=now)
         if found is None:
             return None
         expires_at, nonce = found
+        name = nonce.partition(".")[2] or BOOTSTRAP
+        if name != BOOTSTRAP and not self._admins.stands(name):
+            return None
         csrf = hmac.digest(self._csrf_key, nonce.encode(), "sha256").hex()
-        return Session(expires_at=expires_at, nonce=nonce, csrf=csrf)
+        return Session(expires_at=expires_at, nonce=nonce, csrf=csrf, name=name)
 
     def form_fits(self, session: Session, given: str) -> bool:
         """Whether a form came from a page of this session."""

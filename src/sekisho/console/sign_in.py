@@ -69,10 +69,11 @@ async def sign_in(
         return _form(request, control, sessions, after=after, problem="wait", wait_s=math.ceil(wait_s))
     if not sessions.sign_in_fits(str(data.get("form", "")), request.cookies.get(FORM_COOKIE, ""), now=now):
         return _form(request, control, sessions, after=after, problem="stale")
-    if not sessions.is_admin(str(data.get("token", "")).strip()):
+    name = sessions.who(str(data.get("token", "")).strip())
+    if name is None:
         attempts.wrong(address, now=now)
         return _form(request, control, sessions, after=after, problem="wrong")
-    return redirect(after, cookies=[session_cookie(request, sessions, now=now)])
+    return redirect(after, cookies=[session_cookie(request, sessions, now=now, name=name)])
 
 
 @post("/sign-out", include_in_schema=False)

@@ -310,7 +310,7 @@ class PolicyService:
 
 
 def _proposal(row: sa.Row[tuple[object, ...]]) -> Proposal:
-    values = dict(row._mapping)
+    values: dict[str, object] = {str(name): value for name, value in row._mapping.items()}
     told = msgspec.json.decode(str(values.pop("difference")), type=Difference)
     return msgspec.convert(values | {"difference": told, "widens": told.widens}, Proposal)
 
