@@ -74,6 +74,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "journal_segment": (64 << 10, 1 << 30),
     "drain_grace": (0, 86_400),
     "evidence_validity": (1, 366 * 86_400),
+    "heartbeat_validity": (1, 86_400),
     "keep_journals": (0, 3_660 * 86_400),
 }
 DURATION_RANGE_S = (0.001, 30 * 86_400.0)

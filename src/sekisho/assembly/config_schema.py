@@ -65,6 +65,9 @@ class RawResidency(RawTable, frozen=True, kw_only=True):
     evidence_validity: Annotated[
         Duration, says("how long evidence about a site holds; without control, guarded routes close after it")
     ] = "24h"
+    heartbeat_validity: Annotated[
+        Duration, says("how long an enrolled site's heart-beat holds; guarded routes to it close when none came")
+    ] = "60s"
     policies: Annotated[
         FilePath | None,
         says("directory of policy files (`*.cedar`, `profiles/*.cedar`), used over and beside the default ones"),

@@ -47,6 +47,7 @@ class ControlSettings(msgspec.Struct, frozen=True, kw_only=True):
 class ResidencySettings(msgspec.Struct, frozen=True, kw_only=True):
     jurisdiction: str = "JP"
     evidence_validity_s: float = 86_400.0
+    heartbeat_validity_s: float = 60.0
     policies: Path | None = None
 
 
@@ -136,7 +137,15 @@ class Translator:
         self._country(raw.jurisdiction, ("residency", "jurisdiction"))
         validity_s = self._quantity("evidence_validity_s", raw.evidence_validity, ("residency", "evidence_validity"))
         policies = None if raw.policies is None else self._directory / raw.policies
-        return ResidencySettings(jurisdiction=raw.jurisdiction, evidence_validity_s=validity_s, policies=policies)
+        heartbeat_s = self._quantity(
+            "heartbeat_validity_s", raw.heartbeat_validity, ("residency", "heartbeat_validity")
+        )
+        return ResidencySettings(
+            jurisdiction=raw.jurisdiction,
+            evidence_validity_s=validity_s,
+            heartbeat_validity_s=heartbeat_s,
+            policies=policies,
+        )
 
     def policies(self, residency: ResidencySettings, federation: Federation) -> None:
         """Policy files that can't be used, and profiles of tenants that are in none of them."""

@@ -16,6 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from sekisho.assembly.identity import certificate, fits, new_key, read_key
 from sekisho.kernel.errors import SekishoError
 
 # unix(7): sun_path holds 108 bytes, the last one a NUL. The longest name that we put there is below.
@@ -73,6 +74,15 @@ class Home(msgspec.Struct, frozen=True):
     @property
     def sequencer_socket(self) -> Path:
         return self.run / "sequencer.sock"
+
+    @property
+    def gateway_certificate(self) -> Path:
+        """With this and its key the gateways of this installation show themselves to sites' agents."""
+        return self.secrets / "gateway.crt"
+
+    @property
+    def gateway_key(self) -> Path:
+        return self.secrets / "gateway.key"
 
     @property
     def demo_keys(self) -> Path:
@@ -216,6 +226,7 @@ def ensure_secrets(home: Home) -> None:
         _once(home.gateway_token, lambda: _token("sk-gw-"))
         _once(home.control_key, _new_private_key)
         _once(home.log_key, _new_private_key)
+        ensure_identity(home.gateway_key, home.gateway_certificate, name="sekisho gateway")
         public = _load_private_key(home.control_key).public_key().public_bytes_raw()
         # Always written anew: it follows from the private key, and a stale copy would stop every gateway.
         write_atomic(home.control_pub, public.hex().encode() + b"\n", mode=0o644)
@@ -240,6 +251,16 @@ def ensure_demo_keys(home: Home, tenants: Iterable[str]) -> dict[str, str]:
     except msgspec.DecodeError:
         raise _damaged(home.demo_keys) from None
     return wanted
+
+
+def ensure_identity(key_file: Path, certificate_file: Path, *, name: str) -> None:
+    """A P-256 key and its certificate, made once. A certificate that is not this key's is made anew."""
+    _once(key_file, new_key)
+    key = read_key(key_file.read_bytes())
+    if key is None:
+        raise _damaged(key_file)
+    if not certificate_file.exists() or not fits(certificate_file.read_bytes(), key):
+        write_atomic(certificate_file, certificate(key, name=name))
 
 
 def _once(path: Path, make: Callable[[], bytes]) -> None:

@@ -18,6 +18,7 @@ from sekisho.assembly.erasure import erase
 from sekisho.assembly.heads import HeadKeeper
 from sekisho.assembly.home import Home
 from sekisho.assembly.ledger import log_origin
+from sekisho.assembly.offices import offices
 from sekisho.assembly.schema import migrate
 from sekisho.assembly.tables import CompileSettings, TableMaker
 from sekisho.console.services import Fault, JournalState, Setting, TableState
@@ -53,6 +54,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     policies: Bundle = msgspec.field(default_factory=default_bundle)
     database: SecretRef | None = None
     log_origin: str | None = None
+    heartbeat_validity_s: float = 60.0
     settings: tuple[Setting, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -71,7 +73,19 @@ class ControlPlane:
         self.database = Database(database_url(home, self._loaded.database))
         migrate(self.database)
         self.publisher = TablePublisher()
-        self.federation = FederationService(self.database, lambda: self._loaded.federation)
+        self.offices = offices(
+            home,
+            self.database,
+            key=_signing_key(home.control_key),
+            configured=lambda: self._loaded.federation,
+            validity_s=lambda: self._loaded.heartbeat_validity_s,
+            table=lambda: self._maker.made,
+            changed=self.changed,
+            clock=clock,
+        )
+        self.federation = FederationService(
+            self.database, lambda: self._loaded.federation, sites=self.offices.admin.sites
+        )
         self.admins = Admins(self.database)
         self.policies = PolicyService(self.database, standing=self._standing, created_at=self._created_at)
         self._policy_fault: Fault | None = None

@@ -23,6 +23,7 @@ _PROGRAMS = (
     "/api/v1",
     "/api/openapi",
     "/internal/",
+    "/agent/",
     "/log/",
     "/.well-known/",
     "/metrics",
