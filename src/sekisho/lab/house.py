@@ -82,7 +82,7 @@ class House:
         self._start_control()
         self._start_gateway()
         for site in self.serving:
-            self._until(lambda site=site: self._model_answers(site), f"the model at {site}", f"model-{site}")
+            self._until_model_answers(site)
 
     # -- its parts
 
@@ -97,7 +97,7 @@ class House:
             log=self.logs / f"{name}.log",
         )
         if wait:
-            self._until(lambda: self._model_answers(site), f"the model at {site}", name)
+            self._until_model_answers(site)
 
     def kill_model(self, site: str) -> None:
         """kill -9."""
@@ -190,8 +190,10 @@ class House:
 
         return namespaces.in_thread(work)
 
-    def _model_answers(self, site: str) -> bool:
-        return b" 200 " in self._get(site, MODEL_PORT, "/health")
+    def _until_model_answers(self, site: str) -> None:
+        self._until(
+            lambda: b" 200 " in self._get(site, MODEL_PORT, "/health"), f"the model at {site}", f"model-{site}"
+        )
 
     def _get(self, site: str, port: int, path: str) -> bytes:
         """The first bytes of an answer, asked for at the site itself: nothing of it crosses a line."""
