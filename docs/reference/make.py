@@ -189,6 +189,7 @@ FIELDS: dict[str, str] = {
     "attempts": "every attempt in order",
     "table": "version of the route table in force",
     "policy": "SHA-256 of the rules' canonical text",
+    "evidence": "SHA-256 of the attestation and of the location proof that stood for the site",
     "valid_until_ms": "when the route would have closed by itself; 0 when it does not",
     "stream": "whether the answer was a stream of events",
     "tokens_in": "prompt tokens as the endpoint reported them",

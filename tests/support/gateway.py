@@ -11,9 +11,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -25,6 +26,7 @@ from sekisho.ledger.journal import read_records, segments
 from sekisho.ledger.model import Decision, Dispatch, Record, decode_record
 from sekisho.residency.compile import compile_table
 from sekisho.residency.decide import BuiltinPolicy
+from sekisho.residency.model import SiteEvidence
 from sekisho.residency.table import RouteTable, sign_table
 from support import background
 from support.background import until
@@ -79,7 +81,12 @@ def federation(
 
 
 def compiled(
-    source: Federation, *, version: int = 1, validity_s: float = 3600.0, suspended: frozenset[str] = frozenset()
+    source: Federation,
+    *,
+    version: int = 1,
+    validity_s: float = 3600.0,
+    suspended: frozenset[str] = frozenset(),
+    evidence: Mapping[str, SiteEvidence] = MappingProxyType({}),
 ) -> RouteTable:
     """By the built-in rules of Japan, as of now."""
     return compile_table(
@@ -91,6 +98,7 @@ def compiled(
         evidence_validity_s=validity_s,
         salts={tenant.id: hashlib.sha256(tenant.id.encode()).digest()[:16] for tenant in source.tenants},
         suspended=suspended,
+        evidence=evidence,
     )
 
 

@@ -1157,6 +1157,7 @@ class Passage:
             attempts=self._attempts,
             table=table.version if table else 0,
             policy=table.policy if table else "",
+            evidence=endpoint.entry.evidence if endpoint else (),
             valid_until_ms=route.valid_until_ms if route else 0,
             stream=self._meter is not None,
             tokens_in=tokens.tokens_in,

@@ -72,6 +72,8 @@ class Lane:
         attempt = _members(endpoint=endpoint.id, result="ok")
         self._decision_attempt = f',{usual},"attempts":[{{{attempt},"duration_us":'
         under = _members(table=table.version, policy=table.policy, valid_until_ms=route.valid_until_ms)
+        if endpoint.entry.evidence:
+            under += "," + _members(evidence=endpoint.entry.evidence)
         self._decision_end = f"}}],{under},"
         self.answer_head = b"%bx-sekisho-class: %b\r\nx-sekisho-decision: " % (
             endpoint.answer_head,

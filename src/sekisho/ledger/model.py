@@ -50,8 +50,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     """The record of one passage. Exactly one for each request that the checkpoint read (law 3).
 
     Times in Unix milliseconds and durations in microseconds. `*_commitment` are SHA-256 over the tenant's salt, the
-    decision id and the body as the client sent or got it: content itself is never written. `partial` marks token
-    counts that are what was seen until the passage broke off, not what the endpoint reported.
+    decision id and the body as the client sent or got it: content itself is never written. `evidence` are SHA-256
+    (hex) of the attestation and the location proof that stood for the site. `partial` marks token counts that are
+    what was seen until the passage broke off, not what the endpoint reported.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     attempts: tuple[Attempt, ...] = ()
     table: int = 0
     policy: str = ""
+    evidence: tuple[str, ...] = ()
     valid_until_ms: int = 0
     stream: bool = False
     tokens_in: int = 0

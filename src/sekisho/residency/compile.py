@@ -218,7 +218,7 @@ class Compiler:
             issued_at=now,
             policy=policy.hash,
             jurisdiction=jurisdiction,
-            endpoints=_endpoint_entries(federation),
+            endpoints=_endpoint_entries(federation, evidence, now=now),
             # first: it adds to the routes and profiles that are taken below
             tenants=self._tenant_entries(federation, routes, salts),
             routes=tuple(routes.routes),
@@ -293,8 +293,14 @@ def bounded_reasons(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
     return tuple(distinct.values())[:MAX_REASONS]
 
 
-def _endpoint_entries(federation: Federation) -> tuple[EndpointEntry, ...]:
+def _endpoint_entries(
+    federation: Federation, evidence: Mapping[str, SiteEvidence], *, now: float
+) -> tuple[EndpointEntry, ...]:
     sites = {site.id: site for site in federation.sites}
+    digests = {
+        site: tuple(each.digest for each in (found.attestation, found.location) if each.digest and each.until > now)
+        for site, found in evidence.items()
+    }
     return tuple(
         EndpointEntry(
             id=endpoint.id,
@@ -305,6 +311,7 @@ def _endpoint_entries(federation: Federation) -> tuple[EndpointEntry, ...]:
             slots=endpoint.slots,
             api_key=endpoint.api_key,
             tls=endpoint.tls,
+            evidence=digests.get(endpoint.site, ()),
         )
         for endpoint in federation.endpoints
     )

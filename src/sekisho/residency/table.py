@@ -26,6 +26,7 @@ class EndpointEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     slots: int
     api_key: SecretRef | None = None
     tls: UpstreamTls | None = None
+    evidence: tuple[str, ...] = ()  # SHA-256 (hex) of the attestation and the location proof that stand for its site
 
 
 class RouteSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="set"):

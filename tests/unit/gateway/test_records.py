@@ -6,6 +6,8 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
+
 from sekisho.gateway import live as live_tables
 from sekisho.gateway.limits import Board, Slots
 from sekisho.gateway.live import LiveTable, Route
@@ -17,11 +19,12 @@ from sekisho.gateway.tuning import Tuning
 from sekisho.gateway.upstream import Endpoint
 from sekisho.kernel.classes import DataClass
 from sekisho.ledger.model import Attempt, Decision, Dispatch, decode_record
+from sekisho.residency.model import AttestationFacts, SiteEvidence
 from sekisho.residency.table import EndpointEntry
 from support.gateway import Place, Who, compiled, federation
 
 
-async def _lane(board: Board) -> tuple[Lane, LiveTable, Route]:
+async def _lane(board: Board, *, with_evidence: bool) -> tuple[Lane, LiveTable, Route]:
     loop = asyncio.get_running_loop()
 
     def make(entry: EndpointEntry) -> Endpoint:
@@ -36,7 +39,9 @@ async def _lane(board: Board) -> tuple[Lane, LiveTable, Route]:
         )
 
     source = federation([Place("jp", "http://127.0.0.1:9/v1")], [Who("hospital", DataClass.CONFIDENTIAL)])
-    live = await live_tables.build(compiled(source), None, make)
+    attested = AttestationFacts(kind="snp", level="affirming", until=time.time() + 60, digest="e" * 64)
+    evidence = {"site-jp": SiteEvidence(attestation=attested)} if with_evidence else {}
+    live = await live_tables.build(compiled(source, evidence=evidence), None, make)
     tenant = live.tenants[0]
     route = tenant.routes[DataClass.CONFIDENTIAL]["m"]
     assert isinstance(route, Route)
@@ -56,9 +61,10 @@ async def _lane(board: Board) -> tuple[Lane, LiveTable, Route]:
     return lane, live, route
 
 
-def test_a_prepared_decision_reads_as_the_decision_it_stands_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_evidence", [False, True])
+def test_a_prepared_decision_reads_as_the_decision_it_stands_for(tmp_path: Path, with_evidence: bool) -> None:
     board = Board(tmp_path / "limits", worker=0, workers=1)
-    lane, live, route = asyncio.run(_lane(board))
+    lane, live, route = asyncio.run(_lane(board, with_evidence=with_evidence))
     tokens = Tokens()
     tokens.tokens_in, tokens.tokens_out, tokens.cached, tokens.exact = 7, 11, 3, True
     now_ms = int(time.time() * 1000)
@@ -86,6 +92,7 @@ def test_a_prepared_decision_reads_as_the_decision_it_stands_for(tmp_path: Path)
         attempts=(Attempt(endpoint="jp", result="ok", duration_us=41),),
         table=live.version,
         policy=live.policy,
+        evidence=("e" * 64,) if with_evidence else (),
         valid_until_ms=route.valid_until_ms,
         stream=True,
         tokens_in=7,
