@@ -1,12 +1,12 @@
 """The border ledger: signed statements of what crossed a border, counted three times, with their zeros.
 
-A zero proves something only when the counters are known to count. So a canary, public traffic on purpose, crosses beside
-every guarded line; a statement in which it was not seen is `blind`. Statements are chained: one that is missing, or that
-was changed afterwards, breaks the chain.
+A zero proves something only when the counters are known to count. So a canary, public traffic on purpose, crosses
+beside the guarded lines; a statement in which it was not seen is `blind`. Statements are chained: one that is missing,
+or that was changed afterwards, breaks the chain.
 
-The life of a statement: (1) three readings of cumulative counters at the end of an interval; (2) `statement` takes those of
-the beginning away; (3) `sign` signs its canonical JSON (RFC 8785) with Ed25519; (4) it goes into the transparency log as
-`body(signed)`, of the kind `border`; (5) `verify` and `verify_chain` need the public key and nothing else.
+The life of a statement: (1) three readings of cumulative counters at the end of an interval; (2) `statement` takes
+those of the beginning away; (3) `sign` signs its canonical JSON (RFC 8785) with Ed25519; (4) it goes into the
+transparency log as `body(signed)`, of the kind `border`; (5) `verify` and `verify_chain` need the public key alone.
 
 Counters cover one's own interfaces: where a carrier takes a packet afterwards is for the location proofs to bound.
 """
@@ -193,9 +193,7 @@ def verify_chain(chain: Sequence[SignedStatement], key: Ed25519PublicKey) -> tup
         here = verify(signed, key)
         before = found[-1] if found else None
         if here.sequence != number or here.previous != (GENESIS if before is None else before.digest):
-            raise BorderRefused(
-                f"the chain breaks at statement {number}", hint="a statement is missing or was changed"
-            )
+            raise BorderRefused(f"the chain breaks at statement {number}", hint="one is missing or was changed")
         if here.to_ms < here.from_ms or (before is not None and here.from_ms != before.to_ms):
             raise BorderRefused(f"statement {number} leaves time out", hint="each begins where the one before ended")
         found.append(here)
@@ -237,9 +235,11 @@ def to_csv(chain: Sequence[SignedStatement]) -> str:
                 for name in Tally.__struct_fields__
             ]
             way = row.way
+            flags = [str(flag).lower() for flag in (way.canary, row.counted.agreed)]
             writer.writerow(
-                [made.border, made.sequence, made.from_ms, made.to_ms, made.finding]
-                + [way.site, way.peer, way.data_class, str(way.canary).lower(), str(row.counted.agreed).lower()]
-                + [*counts, made.digest]
+                [
+                    *(made.border, made.sequence, made.from_ms, made.to_ms, made.finding),
+                    *(way.site, way.peer, way.data_class, *flags, *counts, made.digest),
+                ]
             )
     return out.getvalue()

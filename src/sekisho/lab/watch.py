@@ -1,4 +1,4 @@
-"""The laboratory's border post: reads the three counters of every border line, and makes signed statements of them."""
+"""The laboratory's border post: reads three counters of every border line, and makes signed statements of them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _NOTHING = Count()
 
 
 class BorderPost:
-    """Makes one statement an interval, from `start` to `stop`. `class_of` says what a line (inside, outside) is watched for and
-    whether it is the canary's."""
+    """Makes one statement an interval, from `start` to `stop`. `class_of` says what a line (inside, outside) is
+    watched for and whether it is the canary's."""
 
     def __init__(
         self, lab: Lab, capture: Capture, key: Ed25519PrivateKey, *, class_of: Callable[[str, str], tuple[str, bool]]
@@ -59,8 +59,8 @@ class BorderPost:
             self._failure = error
 
     def _state(self) -> None:
-        """While packets are on their way the three are read at three moments: a few tries find a quiet one. What is still
-        different then is said, and levelled by the next statement."""
+        """The three are read at three moments, and packets are on their way: a few tries find a quiet one. What is
+        still different then is said, and levelled by the next statement."""
         for _ in range(_AGREE_TRIES):
             readings = self.read()
             if all(reading.agreed for reading in readings.values()):

@@ -1,8 +1,8 @@
 """Scenario 1: confidential traffic under load while sites fail and recover; nothing of it crosses the border.
 
-What is told apart by destination: US West serves the very model that confidential clients ask for, so a packet on any line to
-it would be a leak. Virginia serves the canary's model alone, and public clients ask for that all the time: those packets
-must be seen. In the middle every site in Japan is gone at once: then confidential work has to be lost or refused.
+The two are told apart by destination: US West serves the very model that confidential clients ask for, so a packet on
+any line to it would be a leak. Virginia serves the canary's model alone, and public clients ask for that all the time:
+those packets must be seen. Later every site in Japan is gone at once: then confidential work has to be lost or refused.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def run(folder: Path, *, seconds: float = 60.0, confidential: int = 4) -> Report
     (folder / "border.csv").write_text(to_csv(post.statements), "utf-8")
     (folder / "border.pub").write_text(key.public_key().public_bytes_raw().hex() + "\n")
     chain = verify_chain(post.statements, key.public_key())
-    return _report(chain, asked, decisions, events)
+    return _report(chain, asked, decisions, events, meant=len(faults(lab, house)))
 
 
 def _class_of(_: str, outside: str) -> tuple[str, bool]:
@@ -118,7 +118,12 @@ def _class_of(_: str, outside: str) -> tuple[str, bool]:
 
 
 def _report(
-    chain: tuple[Statement, ...], asked: list[Asked], decisions: list[Decision], events: list[tuple[float, str]]
+    chain: tuple[Statement, ...],
+    asked: list[Asked],
+    decisions: list[Decision],
+    events: list[tuple[float, str]],
+    *,
+    meant: int,
 ) -> Report:
     totals = {"confidential": Counter[str](), "public": Counter[str]()}
     for made in chain:
@@ -165,6 +170,12 @@ def _report(
                 ja="機密の処理は実際に行われ、国内のすべての拠点が応答した",
                 held=set(served) == set(INSIDE),
                 figures=f"{dict(served)}",
+            ),
+            Check(
+                en="every failure and every recovery that was meant took place",
+                ja="予定したすべての障害と復旧が実際に起きた",
+                held=len(events) == meant,
+                figures=f"{len(events)} / {meant}",
             ),
             Check(
                 en="every answer that a client got has its decision in the journal",
