@@ -77,7 +77,7 @@ async def receipt(
     receipts: NamedDependency[ReceiptDesk],
     decision: Annotated[str, PathParameter(pattern="^[0-9a-f]{32}$")],
     tenant: Annotated[str | None, QueryParameter(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = None,
-    form: Annotated[Form, QueryParameter(query="format")] = "proof",
+    form: Annotated[Form, QueryParameter(name="format")] = "proof",
 ) -> Response[bytes]:
     """200 with the receipt, 202 with Retry-After until a quorum has cosigned it, 404 when the tenant has none.
 
