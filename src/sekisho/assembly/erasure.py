@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-
 from sekisho.federation.errors import UnknownName
 from sekisho.ledger import outbox
 from sekisho.residency.store import destroy_salt
@@ -26,5 +24,9 @@ def erase(database: Database, tenant: str, *, now: float, actor: str) -> None:
         record_change(connection, now=now, actor=actor, action="tenant.salt_destroyed", subject=f"tenant/{tenant}")
         outbox.append(connection, kind="salt.destroyed", body={"tenant": tenant}, at_ms=int(now * 1000))
     if sqlite:
-        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as raw:
-            raw.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
+        # Outside of any transaction: what the write-ahead log still has of the old page goes, too.
+        raw = database.engine.raw_connection()
+        try:
+            raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            raw.close()
