@@ -49,8 +49,6 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 def audit(database: Database) -> Audit:
     """One consistent snapshot; memory for one pool's boundaries at a time."""
     with database.read() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         query, expected = _TRIGGERS[connection.dialect.name]
         missing = expected - {str(row[0]) for row in connection.execute(sa.text(query))}
         faults = [f"the guard {name} is missing" for name in sorted(missing)]

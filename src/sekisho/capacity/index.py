@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 
 import sqlalchemy as sa
 
@@ -45,8 +46,7 @@ class CapacityIndex:
         if stale:
             self._reload(connection, stale)
         if len(pools) != len(self.pools):
-            for number in set(self.pools) - {pool.number for pool in pools}:
-                del self.pools[number], self.free[number], self.firm[number]
+            self.forget(set(self.pools) - {pool.number for pool in pools})
 
     def apply(self, number: int, first: int, until: int, gpus: int, rank: int) -> None:
         """What this process has written in the same transaction; the trigger counted one revision for it."""
@@ -56,9 +56,10 @@ class CapacityIndex:
             self.firm[number].add(first, until, gpus)
         self.pools[number] = _at(pool, pool.revision + 1)
 
-    def forget(self) -> None:
-        """After a rollback: what was applied is not so."""
-        self.pools, self.free, self.firm = {}, {}, {}
+    def forget(self, numbers: Iterable[int] | None = None) -> None:
+        """After a rollback: what was applied is not so. All pools when none are named."""
+        for number in list(self.pools if numbers is None else numbers):
+            del self.pools[number], self.free[number], self.firm[number]
 
     def _catch_up(self, connection: sa.Connection, pool: Pool) -> bool:
         known = self.pools.get(pool.number)

@@ -139,6 +139,32 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     score: float
 
 
+class StoredOffer(msgspec.Struct, frozen=True, kw_only=True):
+    """An offer together with the wish that it answers."""
+
+    offer: Offer
+    wanted: Wanted
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """A wish that waits."""
+
+    id: str
+    at_ms: int
+    wanted: Wanted
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tenant is told about its reservation, in both languages."""
+
+    tenant: str
+    reservation: str
+    at_ms: int
+    kind: str
+    en: str
+    ja: str
+
+
 class Booking(msgspec.Struct, frozen=True, kw_only=True):
     """What the authority decides on: a placement for a tenant."""
 

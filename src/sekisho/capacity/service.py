@@ -1,0 +1,477 @@
+"""Pools and reservations change here: one transaction a call, the version in the same transaction.
+
+`allowed_sites` is residency's answer, passed in by assembly; nothing of its rules is repeated here. A reservation
+that can't be made raises a fault with its code; `find` then says what could be had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+import sqlalchemy as sa
+
+from sekisho.capacity import decide, store, tables
+from sekisho.capacity.authority import book_postgresql, guard_fault, lock_pools, peak, take
+from sekisho.capacity.displace import NEEDED, displace
+from sekisho.capacity.faults import (
+    KeyReused,
+    NameUnknown,
+    NotAllowed,
+    NotFree,
+    OfferGone,
+    OverLimit,
+    ReserveFault,
+    WindowInvalid,
+)
+from sekisho.capacity.grid import check_end, check_window, current_slot
+from sekisho.capacity.index import CapacityIndex, read_pools
+from sekisho.capacity.model import (
+    Body,
+    Booked,
+    Booking,
+    Decision,
+    Offer,
+    Part,
+    Placement,
+    Pool,
+    Quota,
+    Rank,
+    Refused,
+    Reservation,
+    StoredOffer,
+    Version,
+    Wanted,
+)
+from sekisho.capacity.offers import exact, offers
+from sekisho.capacity.writer import GroupWriter
+from sekisho.kernel.clock import Clock
+from sekisho.runtime.changes import record_change
+from sekisho.runtime.database import Database
+
+MAX_GPUS = 1_000_000
+
+
+class Residency(Protocol):
+    """Which sites may serve this class of this tenant's data, by the policy in force."""
+
+    def __call__(self, tenant: str, data_class: str) -> frozenset[str]: ...
+
+
+class CapacityService:
+    """Safe to share among threads. `tenants` and `sites` give the names that the federation has now."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        allowed_sites: Residency,
+        tenants: Callable[[], frozenset[str]],
+        sites: Callable[[], frozenset[str]],
+        clock: Clock,
+        new_id: Callable[[], str],
+    ) -> None:
+        self.database = database
+        self.allowed = allowed_sites
+        self._tenants = tenants
+        self._sites = sites
+        self._clock = clock
+        self._new_id = new_id
+        self._index = CapacityIndex()
+        self._lock = threading.Lock()
+        self._writer: GroupWriter | None = None
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    # -- pools
+
+    def pools(self) -> list[Pool]:
+        with self.database.read() as connection:
+            return read_pools(connection)
+
+    def set_pool(
+        self, *, site: str, gpu: str, gpus: int, tenant_limit: int | None, yen_per_gpu_hour: int, who: str
+    ) -> Pool:
+        """Makes the pool or changes it. A pool never becomes smaller than what is sold of it."""
+        if site not in self._sites():
+            raise NameUnknown(f"there is no site {site!r}", hint="`sekisho status` names the sites")
+        if not 0 <= gpus <= MAX_GPUS or yen_per_gpu_hour < 0 or (tenant_limit is not None and tenant_limit < 1):
+            raise WindowInvalid(
+                "a pool has 0 to 1,000,000 GPUs, a limit of 1 or more and a price of 0 or more", hint="mend it"
+            )
+        values = {
+            "gpus": gpus,
+            "tenant_limit": gpus if tenant_limit is None else tenant_limit,
+            "yen_per_gpu_hour": yen_per_gpu_hour,
+        }
+        name = f"{site}.{gpu}"
+        now = self._clock.now()
+        with self.database.write(alone=False) as connection:
+            number = connection.scalar(sa.select(tables.pool.c.number).where(tables.pool.c.id == name))
+            if number is None:
+                connection.execute(tables.pool.insert().values(id=name, site=site, gpu=gpu, revision=0, **values))
+            else:
+                lock_pools(connection, [number])
+                try:
+                    connection.execute(tables.pool.update().where(tables.pool.c.number == number).values(**values))
+                except (sa.exc.IntegrityError, sa.exc.ProgrammingError) as error:
+                    raise _smaller_than_sold(error, name) from error
+            record_change(connection, now=now, actor=who, action="pool.set", subject=f"pool/{name}"[:160])
+            return next(pool for pool in read_pools(connection) if pool.id == name)
+
+    def set_quota(self, quota: Quota, *, who: str) -> None:
+        """A tenant's part of a pool, and what it lends and borrows in its cohort."""
+        self.known_tenant(quota.tenant)
+        if min(quota.nominal, quota.lends, quota.borrows) < 0 or quota.lends > quota.nominal:
+            raise WindowInvalid("a quota is 0 or more, and lends at most what it has", hint="mend it")
+        with self.database.write(alone=False) as connection:
+            lock_pools(connection, [quota.pool])
+            if quota.pool not in {pool.number for pool in read_pools(connection)}:
+                raise NameUnknown(f"there is no pool {quota.pool}", hint="`sekisho reserve find` names the pools")
+            store.set_quota(connection, quota)
+            record_change(
+                connection, now=self._clock.now(), actor=who, action="quota.set", subject=f"pool/{quota.pool}"
+            )
+
+    # -- search
+
+    def find(self, wanted: Wanted) -> list[Offer]:
+        """Ranked offers, each bookable by its id for five minutes. Offers hold nothing: two tenants may see the same
+        one, and the first to book has it."""
+        now = self._clock.now()
+        allowed = self.checked(wanted, now=now)
+        with self._lock:
+            with self.database.read() as connection:
+                self._index.sync(connection, now=now)
+            found = offers(self._index, wanted, allowed, now=now, new_id=self._new_id)
+        with self.database.write(alone=False) as connection:
+            stored = [StoredOffer(offer=offer, wanted=wanted) for offer in found]
+            store.insert_offers(connection, stored, now=now, expires_s=decide.OFFER_S)
+        return found
+
+    # -- booking
+
+    def book(self, wanted: Wanted, *, who: str, key: str = "") -> Reservation:
+        """The earliest placement that is all that was asked (or, with `gpus_min`, as much of it as there is)."""
+        now = self._clock.now()
+        allowed = self.checked(wanted, now=now)
+        digest = hashlib.sha256(msgspec.json.encode(wanted)).hexdigest()
+        for _ in range(8):  # somebody may take what was found; each time there is less to find
+            with self._lock:
+                with self.database.read() as connection:
+                    self._index.sync(connection, now=now)
+                placement = self._place(wanted, allowed)
+                pools = dict(self._index.pools)
+            if placement is None:
+                if key and (earlier := self._earlier(wanted.tenant, key, digest)) is not None:
+                    return earlier
+                made = self._push_aside(wanted, allowed, who=who, now=now)
+                if made is not None:
+                    return made
+                raise NotFree(
+                    "no allowed pool has so many GPUs free for so long in that time",
+                    hint="ask `sekisho reserve find` for what can be had, or join the waitlist",
+                )
+            booking = self.booking(wanted, placement, pools, key=key, digest=digest)
+            decision = self._decide(booking, who=who, now=now)
+            match decision:
+                case Booked():
+                    return self.get(decision.id)
+                case Refused(reason="taken"):
+                    continue
+                case _:
+                    raise _refusal(decision, pools)
+        raise NotFree("others were faster each time", hint="try again")
+
+    def book_offer(self, offer_id: str, *, tenant: str, who: str, key: str = "") -> Reservation:
+        """What was offered, at the price that was offered."""
+        now = self._clock.now()
+        digest = hashlib.sha256(offer_id.encode()).hexdigest()
+        if key and (earlier := self._earlier(tenant, key, digest)) is not None:
+            return earlier
+        with self.database.read() as connection:
+            stored = store.find_offer(connection, offer_id, now=now)
+            pools = {pool.number: pool for pool in read_pools(connection)}
+        if stored is None or stored.wanted.tenant != tenant:
+            raise OfferGone(f"there is no offer {offer_id!r} any more", hint="ask `sekisho reserve find` again")
+        # The policy may have changed since the offer was made.
+        allowed = self.allowed(tenant, stored.wanted.data_class)
+        if any(pools[part.pool].site not in allowed for part in stored.offer.placement.parts):
+            raise NotAllowed("the policy no longer allows this site", hint="ask `sekisho reserve find` again")
+        check_window(stored.offer.placement.first, stored.offer.placement.until, now=now)
+        booking = self.booking(stored.wanted, stored.offer.placement, pools, key=key, digest=digest)
+        booking = msgspec.structs.replace(
+            booking, body=msgspec.structs.replace(booking.body, price_yen=stored.offer.price_yen)
+        )
+        decision = self._decide(booking, who=who, now=now)
+        match decision:
+            case Booked():
+                return self.get(decision.id)
+            case _:
+                raise _refusal(decision, pools)
+
+    def get(self, reservation: str) -> Reservation:
+        with self.database.read() as connection:
+            return store.find(connection, reservation)
+
+    def history(self, reservation: str) -> list[Version]:
+        with self.database.read() as connection:
+            store.find(connection, reservation)
+            return store.versions(connection, reservation)
+
+    def reservations(
+        self, *, tenant: str = "", state: str = "", after: str = "", limit: int = 500
+    ) -> list[Reservation]:
+        with self.database.read() as connection:
+            return store.find_all(connection, tenant=tenant, state=state, after=after, limit=limit)
+
+    # -- inside
+
+    def _place(self, wanted: Wanted, allowed: frozenset[str]) -> Placement | None:
+        placement = exact(self._index, wanted, allowed)
+        gpus = wanted.gpus
+        while placement is None and gpus > wanted.gpus_min:
+            gpus = max(gpus * 7 // 8, wanted.gpus_min) if gpus > 8 else gpus - 1
+            placement = exact(self._index, msgspec.structs.replace(wanted, gpus=gpus), allowed)
+        return placement
+
+    def booking(
+        self, wanted: Wanted, placement: Placement, pools: dict[int, Pool], *, key: str = "", digest: str = ""
+    ) -> Booking:
+        """What the authority is asked: a new id, the terms and the price."""
+        rank = Rank.BACKFILL if wanted.priority == "backfill" else Rank.FIRM
+        body = Body(
+            tenant=wanted.tenant,
+            data_class=wanted.data_class,
+            priority=wanted.priority,
+            state="booked",
+            first=placement.first,
+            until=placement.until,
+            parts=placement.parts,
+            rank=int(rank),
+            price_yen=decide.price_yen(pools, placement, wanted.priority),
+            gpus_min=wanted.gpus_min,
+            note=wanted.note,
+            gpu_models=wanted.gpu_models,
+            sites=wanted.sites,
+            spread=wanted.spread,
+        )
+        return Booking(id=self._new_id(), placement=placement, body=body, key=key, digest=digest)
+
+    def _decide(self, booking: Booking, *, who: str, now: float) -> Decision:
+        with self.database.read() as connection:
+            limited = any(store.quotas(connection, part.pool) for part in booking.placement.parts)
+        if limited:
+            return self._decide_with_quotas(booking, who=who, now=now)
+        if self.database.engine.dialect.name == "postgresql":
+            with self.database.write(alone=False) as connection:
+                try:
+                    return book_postgresql(connection, booking, now=now, who=who)
+                except (sa.exc.IntegrityError, sa.exc.ProgrammingError) as error:
+                    raise guard_fault(error) from error
+        with self._lock:
+            if self._writer is None:
+                self._writer = GroupWriter(self.database, now=self._clock.now)
+            writer = self._writer
+        return writer.submit(booking, who=who).result()
+
+    def _decide_with_quotas(self, booking: Booking, *, who: str, now: float) -> Decision:
+        """The slower way, for pools that are divided among tenants: looked at and written under the pools' locks."""
+        placed, body = booking.placement, booking.body
+        with self.database.write(alone=False) as connection:
+            lock_pools(connection, (part.pool for part in placed.parts))
+            if booking.key:
+                earlier = connection.execute(
+                    tables.key.select().where(tables.key.c.tenant == body.tenant, tables.key.c.key == booking.key)
+                ).one_or_none()
+                if earlier is not None:
+                    same = earlier.digest == booking.digest
+                    return Booked(id=earlier.reservation, again=True) if same else Refused(reason="key")
+            pools = {pool.number: pool for pool in read_pools(connection)}
+            rank = body.rank
+            for part in placed.parts:
+                pool = pools.get(part.pool)
+                if pool is None:
+                    return Refused(reason="unknown", pool=part.pool)
+                room = self._quota_room(connection, part.pool, placed, body.tenant)
+                if room is not None and body.rank != Rank.BACKFILL:
+                    if part.gpus > max(room.firm, room.borrowed):
+                        return Refused(reason="limit", pool=part.pool, free=max(room.firm, room.borrowed))
+                    if part.gpus > room.firm:
+                        rank = Rank.BORROWED
+                held = peak(connection, part.pool, placed.first, placed.until, tenant=body.tenant)
+                if held + part.gpus > pool.tenant_limit:
+                    return Refused(reason="limit", pool=part.pool, free=max(pool.tenant_limit - held, 0))
+                taken = peak(connection, part.pool, placed.first, placed.until)
+                if taken + part.gpus > pool.gpus:
+                    return Refused(reason="taken", pool=part.pool, free=pool.gpus - taken)
+            final = msgspec.structs.replace(booking, body=msgspec.structs.replace(body, rank=int(rank)))
+            self._write_new(connection, final, who=who, now=now)
+        return Booked(id=booking.id)
+
+    def _quota_room(self, connection: sa.Connection, pool: int, placed: Placement, tenant: str) -> decide.Room | None:
+        """None when the pool is not divided. Who has no part of a divided pool may only backfill it."""
+        quotas = store.quotas(connection, pool)
+        if not quotas:
+            return None
+        own = next((quota for quota in quotas if quota.tenant == tenant), None)
+        if own is None:
+            return decide.Room(firm=0, borrowed=0)
+        members = tuple(quota.tenant for quota in quotas if quota.cohort == own.cohort)
+        return decide.quota_room(
+            own,
+            quotas,
+            own_peak=peak(connection, pool, placed.first, placed.until, tenants=(tenant,)),
+            cohort_peak=peak(connection, pool, placed.first, placed.until, tenants=members),
+        )
+
+    def _write_new(self, connection: sa.Connection, booking: Booking, *, who: str, now: float) -> None:
+        take(connection, booking)
+        made = Reservation(id=booking.id, version=1, body=booking.body)
+        store.insert(connection, made, now=now, who=who, why="booked")
+        if booking.key:
+            connection.execute(
+                tables.key.insert().values(
+                    tenant=booking.body.tenant,
+                    key=booking.key,
+                    digest=booking.digest,
+                    reservation=booking.id,
+                    at_ms=int(now * 1000),
+                )
+            )
+
+    def _push_aside(self, wanted: Wanted, allowed: frozenset[str], *, who: str, now: float) -> Reservation | None:
+        """Firm work takes the place of backfill, and of what was borrowed and begins later than the lead time."""
+        if wanted.priority == "backfill":
+            return None
+        with self.database.write(alone=False) as connection:
+            pools = {pool.number: pool for pool in read_pools(connection)}
+            chosen = [
+                pool
+                for pool in pools.values()
+                if pool.site in allowed
+                and (not wanted.sites or pool.site in wanted.sites)
+                and (not wanted.gpu_models or pool.gpu in wanted.gpu_models)
+            ]
+            lock_pools(connection, (pool.number for pool in chosen))
+            placed_at, until = wanted.first, wanted.first + wanted.slots
+            for pool in chosen:
+                placement = Placement(parts=(Part(pool=pool.number, gpus=wanted.gpus),), first=placed_at, until=until)
+                room = self._quota_room(connection, pool.number, placement, wanted.tenant)
+                if room is not None and room.firm < wanted.gpus:
+                    continue
+                held = peak(connection, pool.number, placed_at, until, tenant=wanted.tenant)
+                if held + wanted.gpus > pool.tenant_limit:
+                    continue
+                # In a transaction of its own inside: what was pushed aside in vain comes back.
+                with connection.begin_nested() as attempt:
+                    moved = self._make_room(connection, pool, placement, now=now, who=who)
+                    if not moved:
+                        attempt.rollback()
+                        continue
+                booking = self.booking(wanted, placement, pools, key="", digest="")
+                self._write_new(connection, booking, who=who, now=now)
+                return Reservation(id=booking.id, version=1, body=booking.body)
+        return None
+
+    def _make_room(
+        self, connection: sa.Connection, pool: Pool, placement: Placement, *, now: float, who: str
+    ) -> bool:
+        wanted = placement.gpus
+        lead = current_slot(now) + decide.LEAD_SLOTS
+        others = store.overlapping(
+            connection, pool.number, placement.first, placement.until, above_rank=int(Rank.FIRM)
+        )
+        for name, rank, first, _ in others:
+            if peak(connection, pool.number, placement.first, placement.until) + wanted <= pool.gpus:
+                break
+            if rank == Rank.BACKFILL or first >= lead:
+                displace(
+                    connection,
+                    store.find(connection, name),
+                    now=now,
+                    who=who,
+                    why=NEEDED,
+                    new_id=self._new_id,
+                )
+        return peak(connection, pool.number, placement.first, placement.until) + wanted <= pool.gpus
+
+    def _earlier(self, tenant: str, key: str, digest: str) -> Reservation | None:
+        with self.database.read() as connection:
+            row = connection.execute(
+                tables.key.select().where(tables.key.c.tenant == tenant, tables.key.c.key == key)
+            ).one_or_none()
+            if row is None:
+                return None
+            if row.digest != digest:
+                raise _key_reused()
+            return store.find(connection, row.reservation)
+
+    def known_tenant(self, tenant: str) -> None:
+        """NameUnknown when the federation has no such tenant."""
+        if tenant not in self._tenants():
+            raise NameUnknown(f"there is no tenant {tenant!r}", hint="`sekisho status` names the tenants")
+
+    def checked(self, wanted: Wanted, *, now: float) -> frozenset[str]:
+        """The sites that residency allows; a fault when the wish can't be one."""
+        self.known_tenant(wanted.tenant)
+        if not 1 <= wanted.gpus_min <= wanted.gpus <= MAX_GPUS:
+            raise WindowInvalid("the number of GPUs is not between 1 and 1,000,000", hint="give 1 or more GPUs")
+        if wanted.latest < wanted.first:
+            raise WindowInvalid("the latest start is before the earliest", hint="exchange them")
+        check_window(wanted.first, wanted.first + wanted.slots, now=now)
+        check_end(wanted.latest, wanted.latest + wanted.slots, now=now)
+        pools = self.pools()
+        known = {pool.gpu for pool in pools}
+        for gpu in wanted.gpu_models:
+            if gpu not in known:
+                raise NameUnknown(
+                    f"no pool has GPUs of the model {gpu!r}", hint=f"there are: {', '.join(sorted(known)) or 'none'}"
+                )
+        for site in wanted.sites:
+            if site not in {pool.site for pool in pools}:
+                raise NameUnknown(f"no pool stands at {site!r}", hint="`sekisho reserve pools` names them")
+        allowed = self.allowed(wanted.tenant, wanted.data_class)
+        if not allowed & {pool.site for pool in pools}:
+            raise NotAllowed(
+                f"no site with GPUs may serve {wanted.data_class} work of {wanted.tenant}",
+                hint="`sekisho why` says which rule closes which site",
+            )
+        return allowed
+
+
+def _key_reused() -> KeyReused:
+    return KeyReused("this idempotency key belongs to another request", hint="use a new key for a new request")
+
+
+def _refusal(refused: Decision, pools: dict[int, Pool]) -> ReserveFault:
+    if isinstance(refused, Booked):
+        raise TypeError("a booking is no refusal")
+    name = pools[refused.pool].id if refused.pool in pools else str(refused.pool)
+    match refused.reason:
+        case "key":
+            return _key_reused()
+        case "unknown":
+            return NameUnknown(f"the pool {name} is gone", hint="ask `sekisho reserve find` again")
+        case "limit":
+            return OverLimit(
+                f"the tenant may hold {refused.free} more GPUs of {name} in this window",
+                hint="ask for fewer, another pool, or a higher limit",
+            )
+        case "taken":
+            return NotFree(
+                f"{name} has {refused.free} GPUs free in this window",
+                hint="ask `sekisho reserve find` for what can be had, or join the waitlist",
+            )
+
+
+def _smaller_than_sold(error: Exception, name: str) -> Exception:
+    if "capacity_oversold" in str(error):
+        return NotFree(f"more GPUs of {name} are sold than would be left", hint="cancel or move reservations first")
+    return error
