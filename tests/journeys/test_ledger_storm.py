@@ -170,6 +170,7 @@ def records(path: Path) -> list[dict[str, object]]:
 
 def test_a_second_sequencer_is_refused(small_federation: Callable[..., Federation]) -> None:
     """Its lock is held by the first one; the second says so and changes nothing."""
+
     class Signer:
         def sign(self, text: bytes) -> bytes:
             raise AssertionError(f"signed {text!r}")

@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sekisho.assembly.schema import migrate
 from sekisho.ledger import outbox, sequencer
 from sekisho.ledger.model import encode_record
 from sekisho.ledger.sequencer import JournalSource, OutboxSource, Sequencer
@@ -43,13 +42,6 @@ class Life:
 
 def logged(home: Path) -> list[str]:
     return [read_entry(data).id.hex() for _, data in LogReader(home / "log").entries()]
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Database:
-    made = Database(sqlite_url(tmp_path / "control.sqlite"))
-    migrate(made)
-    return made
 
 
 def test_decisions_of_all_workers_are_logged_once(tmp_path: Path) -> None:
