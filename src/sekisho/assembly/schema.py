@@ -24,7 +24,19 @@ from sekisho.runtime import changes as _changes
 from sekisho.runtime.database import Database, metadata
 
 __all__ = ["DatabaseTooNew", "metadata", "migrate"]
-_DECLARED = (_admins, _capacity, _policy, _changes, _enrolments, _federation, _records, _ledger, _outbox, _residency)
+_DECLARED = (
+    _admins,
+    _evidence,
+    _capacity,
+    _policy,
+    _changes,
+    _enrolments,
+    _federation,
+    _records,
+    _ledger,
+    _outbox,
+    _residency,
+)
 
 
 class DatabaseTooNew(SekishoError):
