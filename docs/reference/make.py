@@ -34,6 +34,56 @@ HERE = Path(__file__).parent
 
 # Codes of faults (exception, not refusal): what it means, and the way out where it is not in the message itself.
 FAULTS: dict[str, tuple[str, str]] = {
+    "agent.clock": ("The site's clock is more than two minutes off.", "set it (NTP)"),
+    "agent.endpoint_clash": (
+        "An agent reports an endpoint whose id somebody else has.",
+        "give it another id in the agent's file",
+    ),
+    "agent.no_evidence": ("This control plane takes no evidence from agents.", "heart-beats go on without it"),
+    "agent.refused": ("A request of an agent is not believed.", "the message says why"),
+    "agent.rejected": ("The enrolment was rejected.", "ask for another invitation"),
+    "agent.replayed": ("A request of an agent came before, or was overtaken.", "run one agent a site"),
+    "agent.report": (
+        "An agent's report can't be read, or leads where gateways must not go.",
+        "the message says what to mend",
+    ),
+    "agent.rotation": ("A key rotation is not signed by the new key.", "run `sekisho site rotate` again"),
+    "agent.signature": (
+        "A request is not signed with the key that was approved.",
+        "if the key is lost, ask for an invitation with --replace",
+    ),
+    "agent.unknown": ("No agent of this site is enrolled.", "run `sekisho site enrol` first"),
+    "agent.waiting": ("The site waits for approval.", "an administrator runs `sekisho site approve`"),
+    "declaration.unreadable": ("A declaration can't be read, or says what can't be so.", "mend it and sign it again"),
+    "enrol.country": ("An operator names a country that does not exist.", "use ISO 3166-1"),
+    "enrol.declaration_expired": ("The declaration has run out.", "sign a new one"),
+    "enrol.expiry": ("An invitation must hold for at most 30 days.", "leave the time out for a day"),
+    "enrol.key_used": ("This agent key was handed in before.", "enrol with a new directory"),
+    "enrol.operator_key": ("That is no operator key.", "make one with `sekisho operator key new`"),
+    "enrol.operator_key_unknown": ("No key of the operator is known.", "`sekisho operator trust`"),
+    "enrol.other_site": (
+        "The declaration is about another site than the invited one.",
+        "declare the site that was invited",
+    ),
+    "enrol.proof": (
+        "The agent's key did not sign this token and this declaration.",
+        "run `sekisho site enrol` again",
+    ),
+    "enrol.refused": ("An invitation or enrolment is not taken.", "the message says why"),
+    "enrol.second": (
+        "The site is enrolled, or waits.",
+        "rotate its key, reject what waits, or invite with --replace",
+    ),
+    "enrol.signature": (
+        "The declaration is not signed by the invited operator, or was changed.",
+        "sign it with `sekisho site declare`",
+    ),
+    "enrol.site_clash": ("The configuration has a site with this id.", "choose another id"),
+    "enrol.site_id": ("That is no site id.", "use a-z, 0-9, `.`, `_`, `-`"),
+    "enrol.token_closed": ("A token was refused too often.", "ask for another invitation"),
+    "enrol.token_expired": ("A token has run out, or a newer one took its place.", "ask for another invitation"),
+    "enrol.token_unknown": ("Nobody was invited with this token.", "ask for another invitation"),
+    "enrol.token_used": ("A token was used before.", "if it was not you, have that enrolment rejected"),
     "ask.no_key": ("`sekisho ask` found no key to ask with.", "put the tenant's key into SEKISHO_API_KEY"),
     "ask.unreachable": ("The gateway did not answer `sekisho ask`.", "look at `sekisho status`"),
     "auth.forbidden": ("The console's API refuses: no right to this.", "sign in, or send the admin token"),
@@ -354,6 +404,8 @@ def _structs(hint: Any) -> Iterator[Any]:
 SECTION = {
     "RawGateway": "`[gateway]`", "RawControl": "`[control]`", "RawResidency": "`[residency]`", "RawDemo": "`[demo]`",
     "RawLedger": "`[ledger]`",
+    "RawDeclaration": "`[site.declaration]`", "RawSubcontractor": "`[[site.declaration.subcontractors]]`",
+    "RawPool": "`[[pool]]`",
     "RawOperator": "`[[operator]]`", "RawSite": "`[[site]]`", "RawEndpoint": "`[[endpoint]]`",
     "RawTenant": "`[[tenant]]`", "RawAlias": "`[[alias]]`",
 }  # fmt: skip

@@ -140,6 +140,7 @@ def with_demo_keys(config: Config, keys: Mapping[str, str]) -> Config:
             tenants=federation.tenants,
             keys=(*federation.keys, *added),
             aliases=federation.aliases,
+            pools=federation.pools,
         ),
     )
 

@@ -51,6 +51,8 @@ KeyText = Annotated[
     Meta(title="a key hash (made by `sekisho key hash`)", examples=["sha256:…"], extra={"secret": True}),
 ]
 Count = Annotated[int, Meta(title="a whole number of at least 1", ge=1, le=1_000_000_000, examples=[8])]
+Percent = Annotated[int, Meta(title="a whole number from 0 to 100", ge=0, le=100, examples=[0])]
+Days = Annotated[int, Meta(title="a whole number of days", ge=0, le=36_500, examples=[365])]
 Slots = Annotated[int, Meta(title="a whole number from 1 to 100000", ge=1, le=100_000, examples=[8])]
 
 

@@ -8,7 +8,7 @@ An empty string in a required field means: its value was refused, and that has b
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -17,14 +17,17 @@ from sekisho.assembly.config_gateway import RawGateway
 from sekisho.assembly.config_kinds import (
     Count,
     Country,
+    Days,
     Duration,
     FilePath,
     KeyText,
     Listen,
     ModelName,
     Name,
+    Percent,
     Pin,
     RawTable,
+    Size,
     Slots,
     Text,
     says,
@@ -114,6 +117,41 @@ class RawOperator(RawTable, frozen=True, kw_only=True):
     name: Annotated[Text | None, says("name for people (default: the id)")] = None
 
 
+class RawSubcontractor(RawTable, frozen=True, kw_only=True):
+    """Somebody else who works on a site."""
+
+    name: Annotated[Text, says("who it is")]
+    country: Annotated[Country, says("where it sits")]
+    law: Annotated[Country, says("country whose law governs it")]
+    tasks: Annotated[list[Text], says("what it does there, as in maintenance, security, re-outsourcing")] = (
+        msgspec.field(default_factory=list)
+    )
+
+
+class RawDeclaration(RawTable, frozen=True, kw_only=True):
+    """What the operator declares about a site; what is not declared allows least."""
+
+    law: Annotated[Country | None, says("country whose law governs the contract")] = None
+    court: Annotated[Text | None, says("court that decides about it")] = None
+    owner_country: Annotated[Country | None, says("country of whoever controls the operator")] = None
+    foreign_owned_percent: Annotated[Percent, says("share of the operator in foreign hands")] = 100
+    foreign_laws: Annotated[list[Country], says("foreign laws that could compel it to disclose")] = msgspec.field(
+        default_factory=list
+    )
+    operator_can_read: Annotated[bool, says("somebody at the operator can read the memory of a running model")] = True
+    readers: Annotated[list[Text], says("who can")] = msgspec.field(default_factory=list)
+    key_custody: Annotated[
+        Literal["operator", "tenant", "third-party"], says("who holds the keys of data at rest")
+    ] = "operator"
+    personnel: Annotated[
+        Literal["unscreened", "screened", "cleared"], says("how those with access were examined")
+    ] = "unscreened"
+    log_retention_days: Annotated[Days, says("how long the site keeps its access logs")] = 0
+    subcontractors: Annotated[list[RawSubcontractor], says("who else works there")] = msgspec.field(
+        default_factory=list
+    )
+
+
 class RawSite(RawTable, frozen=True, kw_only=True):
     """A building with GPUs."""
 
@@ -141,6 +179,18 @@ class RawSite(RawTable, frozen=True, kw_only=True):
         | None,
         says("when the operator's declaration about this site runs out (default: renewed with every table)"),
     ] = None
+    declaration: Annotated[RawDeclaration, says("what the operator declares about it")] = RawDeclaration()
+
+
+class RawPool(RawTable, frozen=True, kw_only=True):
+    """GPUs of one model at a site. An enrolled site's agent counts its own."""
+
+    id: Annotated[Name, says("id")]
+    site: Annotated[Name, says("id of the site")]
+    gpu: Annotated[Text, Meta(examples=["NVIDIA H200"]), says("model of the GPUs")]
+    count: Annotated[Count, says("how many there are")]
+    memory: Annotated[Size | None, says("memory of one of them")] = None
+    simulated: Annotated[bool, says("nobody counted real ones")] = False
 
 
 class RawUpstreamTls(RawTable, frozen=True, kw_only=True):
@@ -264,5 +314,6 @@ class RawConfig(RawTable, frozen=True, kw_only=True):
     operator: list[RawOperator] = msgspec.field(default_factory=list)
     site: list[RawSite] = msgspec.field(default_factory=list)
     endpoint: list[RawEndpoint] = msgspec.field(default_factory=list)
+    pool: list[RawPool] = msgspec.field(default_factory=list)
     tenant: list[RawTenant] = msgspec.field(default_factory=list)
     alias: list[RawAlias] = msgspec.field(default_factory=list)

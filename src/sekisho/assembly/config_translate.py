@@ -22,12 +22,15 @@ from sekisho.federation.countries import is_country
 from sekisho.federation.keys import HASH_PREFIX, hash_key, key_fault, key_id, parse_key_hash
 from sekisho.federation.model import (
     ApiKey,
+    Declaration,
     Endpoint,
     Federation,
     Limits,
     Operator,
+    Pool,
     SecretRef,
     Site,
+    Subcontractor,
     Tenant,
 )
 from sekisho.gateway.settings import GatewaySettings
@@ -191,6 +194,7 @@ class Translator:
         operators = tuple(self._operator(each, ("operator", place)) for place, each in enumerate(raw.operator))
         sites = tuple(self._site(each, ("site", place)) for place, each in enumerate(raw.site))
         endpoints = tuple(self._endpoint(each, ("endpoint", place)) for place, each in enumerate(raw.endpoint))
+        pools = tuple(self._pool(each, ("pool", place)) for place, each in enumerate(raw.pool))
         tenants = tuple(self._tenant(each, ("tenant", place)) for place, each in enumerate(raw.tenant))
         keys: list[ApiKey] = []
         key_paths: list[TomlPath] = []
@@ -207,7 +211,13 @@ class Translator:
                     key_paths.append(path)
         aliases = [(alias.name, alias.model) for alias in raw.alias]
         for fault in build.find_faults(
-            operators=operators, sites=sites, endpoints=endpoints, tenants=tenants, keys=keys, aliases=aliases
+            operators=operators,
+            sites=sites,
+            endpoints=endpoints,
+            tenants=tenants,
+            keys=keys,
+            aliases=aliases,
+            pools=pools,
         ):
             path = fault.path
             if path[0] == "key" and isinstance(path[1], int):
@@ -223,6 +233,7 @@ class Translator:
             tenants=tenants,
             keys=tuple(keys),
             aliases=dict(aliases),
+            pools=pools,
         )
 
     def _operator(self, raw: written.RawOperator, path: TomlPath) -> Operator:
@@ -264,6 +275,30 @@ class Translator:
             longitude=raw.longitude,
             simulated=raw.simulated,
             valid_until=_unix_s(raw.valid_until),
+            declaration=self._declaration(raw.declaration, (*path, "declaration")),
+        )
+
+    def _declaration(self, raw: written.RawDeclaration, path: TomlPath) -> Declaration:
+        for name, code in (("law", raw.law), ("owner_country", raw.owner_country)):
+            self._country(code or "", (*path, name))
+        for place, code in enumerate(raw.foreign_laws):
+            self._country(code, (*path, "foreign_laws", place))
+        for place, each in enumerate(raw.subcontractors):
+            self._country(each.country, (*path, "subcontractors", place, "country"))
+            self._country(each.law, (*path, "subcontractors", place, "law"))
+        return declaration_of(raw)
+
+    def _pool(self, raw: written.RawPool, path: TomlPath) -> Pool:
+        memory = parse_size_bytes(raw.memory) if raw.memory else None
+        if raw.memory and not memory:
+            self._refuse((*path, "memory"), f"`memory` is {raw.memory}, no size", "write it as 141GiB")
+        return Pool(
+            id=raw.id,
+            site=raw.site,
+            gpu=raw.gpu,
+            count=raw.count,
+            memory_mib=(memory or 0) >> 20,
+            simulated=raw.simulated,
         )
 
     def _endpoint(self, raw: written.RawEndpoint, path: TomlPath) -> Endpoint:
@@ -355,6 +390,25 @@ class Translator:
             self._refuse(path, checked.what, checked.mend)
             return ""
         return checked
+
+
+def declaration_of(raw: written.RawDeclaration) -> Declaration:
+    return Declaration(
+        law=raw.law or "",
+        court=raw.court or "",
+        owner_country=raw.owner_country or "",
+        foreign_owned_percent=raw.foreign_owned_percent,
+        foreign_laws=tuple(raw.foreign_laws),
+        operator_can_read=raw.operator_can_read,
+        readers=tuple(raw.readers),
+        key_custody=raw.key_custody,
+        personnel=raw.personnel,
+        subcontractors=tuple(
+            Subcontractor(name=each.name, country=each.country, law=each.law, tasks=tuple(each.tasks))
+            for each in raw.subcontractors
+        ),
+        log_retention_days=raw.log_retention_days,
+    )
 
 
 def _limits(raw: written.RawLimits) -> Limits:

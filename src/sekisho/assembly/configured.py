@@ -13,7 +13,7 @@ from sekisho.assembly.home import Home, ensure_demo_keys
 from sekisho.assembly.plane import Loaded
 from sekisho.assembly.up import tenants_without_keys
 from sekisho.console.services import Setting
-from sekisho.federation.model import Endpoint, Operator, Site, Tenant
+from sekisho.federation.model import Endpoint, Operator, Pool, Site, Tenant
 from sekisho.kernel.classes import DataClass
 from sekisho.residency.policy.bundle import load_bundle
 from sekisho.runtime.toml import TomlPath
@@ -51,10 +51,11 @@ def effective(config: Config) -> Iterator[Setting]:
     for section in ("gateway", "control", "residency", "ledger", "demo"):
         yield from _fields(config, getattr(config, section), (section,), section)
     federation = config.federation
-    kinds: tuple[tuple[str, tuple[Operator | Site | Endpoint | Tenant, ...]], ...] = (
+    kinds: tuple[tuple[str, tuple[Operator | Site | Endpoint | Pool | Tenant, ...]], ...] = (
         ("operator", federation.operators),
         ("site", federation.sites),
         ("endpoint", federation.endpoints),
+        ("pool", federation.pools),
         ("tenant", federation.tenants),
     )
     for kind, values in kinds:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from sekisho.federation.model import ApiKey, Endpoint, Federation, Operator, Site, Tenant
+from sekisho.federation.model import ApiKey, Endpoint, Federation, Operator, Pool, Site, Tenant
 from sekisho.kernel.errors import SekishoError
 
 Path = tuple[str | int, ...]
@@ -56,6 +56,7 @@ def assemble(
     tenants: Sequence[Tenant],
     keys: Sequence[ApiKey],
     aliases: Mapping[str, str],
+    pools: Sequence[Pool] = (),
 ) -> Federation:
     """The federation of these parts, or FederationRefused with all that is wrong between them."""
     faults = find_faults(
@@ -65,6 +66,7 @@ def assemble(
         tenants=tenants,
         keys=keys,
         aliases=tuple(aliases.items()),
+        pools=pools,
     )
     if faults:
         raise FederationRefused(faults)
@@ -75,6 +77,7 @@ def assemble(
         tenants=tuple(tenants),
         keys=tuple(keys),
         aliases=dict(aliases),
+        pools=tuple(pools),
     )
 
 
@@ -86,6 +89,7 @@ def find_faults(
     tenants: Sequence[Tenant],
     keys: Sequence[ApiKey],
     aliases: Sequence[tuple[str, str]],
+    pools: Sequence[Pool] = (),
 ) -> list[Fault]:
     """All that is wrong between the parts: ids given twice, references into nothing, aliases that mislead.
 
@@ -97,8 +101,10 @@ def find_faults(
         *_twice("site", [site.id for site in sites]),
         *_twice("endpoint", [endpoint.id for endpoint in endpoints]),
         *_twice("tenant", [tenant.id for tenant in tenants]),
+        *_twice("pool", [pool.id for pool in pools]),
         *_unknown_operators(operators, sites),
-        *_unknown_sites(sites, endpoints),
+        *_unknown_sites(sites, "endpoint", endpoints),
+        *_unknown_sites(sites, "pool", pools),
         *_tenant_faults(tenants, models, {name for name, _ in aliases}),
         *_key_faults(keys),
         *_alias_faults(aliases, models),
@@ -133,14 +139,14 @@ def _unknown_operators(operators: Sequence[Operator], sites: Sequence[Site]) -> 
             )
 
 
-def _unknown_sites(sites: Sequence[Site], endpoints: Sequence[Endpoint]) -> Iterable[Fault]:
+def _unknown_sites(sites: Sequence[Site], kind: str, parts: Sequence[Endpoint | Pool]) -> Iterable[Fault]:
     known = {site.id for site in sites}
-    for position, endpoint in enumerate(endpoints):
-        if _unknown(endpoint.site, known):
+    for position, part in enumerate(parts):
+        if _unknown(part.site, known):
             yield Fault(
-                path=("endpoint", position, "site"),
-                what=f"endpoint `{endpoint.id}` names the site `{endpoint.site}`, which is not there",
-                mend=did_you_mean(endpoint.site, known),
+                path=(kind, position, "site"),
+                what=f"{kind} `{part.id}` names the site `{part.site}`, which is not there",
+                mend=did_you_mean(part.site, known),
             )
 
 

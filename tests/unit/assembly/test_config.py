@@ -466,7 +466,7 @@ def test_demo_keys_are_hashed_into_the_federation() -> None:
 def test_every_setting_of_the_gateway_can_be_written_and_is_described() -> None:
     names = {raw_name(field.name) for field in msgspec.structs.fields(GatewaySettings)} - {"tls"}
     assert set(GATEWAY_FIELDS) == names
-    assert set(RANGES) - {"evidence_validity", "keep_journals"} <= names
+    assert set(RANGES) - {"evidence_validity", "heartbeat_validity", "keep_journals"} <= names
 
 
 def test_the_schema_describes_every_field_and_allows_no_other() -> None:
