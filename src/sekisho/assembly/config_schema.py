@@ -92,6 +92,10 @@ class RawLedger(RawTable, frozen=True, kw_only=True):
         | None,
         says("name of the log, to which the year is added (default: a name of its own); never change it"),
     ] = None
+    witnesses: Annotated[
+        FilePath | None,
+        says("a policy (c2sp.org/tlog-policy) with `witness` lines that have addresses, groups and the quorum"),
+    ] = None
     keep_journals: Annotated[
         Duration, says("how long a journal segment stays once it is in the log and in the database; 0s: for ever")
     ] = "168h"

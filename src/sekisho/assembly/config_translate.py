@@ -37,6 +37,8 @@ from sekisho.gateway.settings import GatewaySettings
 from sekisho.kernel.classes import DataClass
 from sekisho.kernel.jurisdictions import Prefecture
 from sekisho.kernel.units import parse_duration_s, parse_size_bytes
+from sekisho.ledger.tlog.policy import PolicyRefused as WitnessesRefused
+from sekisho.ledger.tlog.policy import TrustPolicy
 from sekisho.residency.policy.bundle import PolicyRefused, load_bundle
 from sekisho.residency.policy.read import examine
 from sekisho.runtime.toml import Problem, TomlPath
@@ -55,9 +57,11 @@ class ResidencySettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`origin` None: a name made of the log's key. `keep_journals_s` 0: for ever."""
+    """`origin` None: a name made of the log's key. `witnesses`: the file with those of the operators; None: the
+    demonstration's, or nobody. `keep_journals_s` 0: for ever."""
 
     origin: str | None = None
+    witnesses: str | None = None
     keep_journals_s: float = 604_800.0
 
 
@@ -172,7 +176,13 @@ class Translator:
 
     def ledger(self, raw: written.RawLedger) -> LedgerSettings:
         keep_s = self._quantity("keep_journals_s", raw.keep_journals, ("ledger", "keep_journals"))
-        return LedgerSettings(origin=raw.origin, keep_journals_s=keep_s)
+        witnesses = self._files.readable(raw.witnesses, ("ledger", "witnesses"))
+        if witnesses is not None:
+            try:
+                TrustPolicy.parse(Path(witnesses).read_bytes())
+            except WitnessesRefused as error:
+                self._refuse(("ledger", "witnesses"), f"`{raw.witnesses}`: {error.fact}", "mend that file")
+        return LedgerSettings(origin=raw.origin, witnesses=witnesses, keep_journals_s=keep_s)
 
     def demo(self, raw: written.RawDemo, federation: Federation) -> DemoSettings:
         simulated = {site.id for site in federation.sites if site.simulated}

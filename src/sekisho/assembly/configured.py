@@ -36,6 +36,7 @@ def loader(home: Home, path: Path | None) -> Callable[[], Loaded]:
             policies=load_bundle(config.residency.policies),
             database=config.control.database,
             log_origin=config.ledger.origin,
+            witnesses=Path(config.ledger.witnesses) if config.ledger.witnesses else None,
             settings=tuple(effective(found.config)),
             warnings=tuple(str(warning) for warning in found.warnings),
         )

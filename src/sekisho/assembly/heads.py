@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import msgspec
@@ -47,11 +48,13 @@ class WitnessLag(msgspec.Struct, frozen=True, kw_only=True):
 class HeadKeeper:
     """One for each control plane. Belongs to its event loop."""
 
-    def __init__(self, home: Home, *, origin: str, clock: Clock) -> None:
-        """`origin` is without the year."""
+    def __init__(self, home: Home, *, origin: str, witnesses: Path | None, clock: Clock) -> None:
+        """`origin` is without the year. `witnesses`: a policy with the operators' witnesses, their groups and quorum;
+        None: those of the demonstration, or nobody."""
         self._home = home
         self._origin = origin
         self._clock = clock
+        self._configured = witnesses
         self._publishers: dict[int, HeadPublisher] = {}
         self._policies: dict[int, TrustPolicy] = {}
         self._witnesses: tuple[RunningWitness, ...] = ()
@@ -121,7 +124,8 @@ class HeadKeeper:
 
     def _follow_keys(self) -> None:
         """Brings history and policies up to date when witnesses, keys or the year have changed."""
-        witnesses = _running(self._home)
+        configured = TrustPolicy.parse(self._configured.read_bytes()) if self._configured else None
+        witnesses = _of_operators(configured) if configured else _running(self._home)
         wanted = self._years()
         if witnesses == self._witnesses and wanted == tuple(self._policies):
             return
@@ -136,6 +140,11 @@ class HeadKeeper:
         policies = {}
         for year in wanted:
             origin = origin_of(self._origin, year)
+            if configured is not None:
+                logs = policy_of(history, origin).logs
+                policies[year] = msgspec.structs.replace(configured, logs=logs)
+                write_atomic(policy_path(base, year), policies[year].encode(), mode=0o644)
+                continue
             # Published without addresses: verifying is offline, and they change at each start.
             write_atomic(policy_path(base, year), policy_of(history, origin).encode(), mode=0o644)
             policies[year] = policy_of(history, origin, urls)
@@ -159,6 +168,19 @@ class HeadKeeper:
                 for vkey in one.vkeys
             ]
         return signing
+
+
+def _of_operators(policy: TrustPolicy) -> tuple[RunningWitness, ...]:
+    return tuple(
+        RunningWitness(
+            name=witness.key.name,
+            operator=witness.name,
+            url=witness.url,
+            vkeys=(witness.key.vkey,),
+            simulated=False,
+        )
+        for witness in policy.witnesses
+    )
 
 
 def _running(home: Home) -> tuple[RunningWitness, ...]:

@@ -15,10 +15,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sekisho.assembly.erasure import erase
+from sekisho.assembly.evidences import AgentEvidences
 from sekisho.assembly.heads import HeadKeeper
 from sekisho.assembly.home import Home
-from sekisho.assembly.ledger import log_origin
+from sekisho.assembly.ledger import log_origin, log_signer
 from sekisho.assembly.offices import offices
+from sekisho.assembly.packs import Packs
 from sekisho.assembly.schema import migrate
 from sekisho.assembly.tables import CompileSettings, TableMaker
 from sekisho.console.services import Fault, JournalState, Setting, TableState
@@ -28,9 +30,11 @@ from sekisho.federation.service import FederationService
 from sekisho.kernel.clock import Clock
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.issue import ReceiptService
+from sekisho.ledger.pack.build import Built
+from sekisho.ledger.pack.build import Request as PackRequest
 from sekisho.ledger.projection import Projection
 from sekisho.ledger.receipts_http import ReceiptDesk, newest_first
-from sekisho.residency.model import SiteEvidence
+from sekisho.residency.evidence import EvidenceService
 from sekisho.residency.policy.bundle import Bundle, default_bundle
 from sekisho.residency.policy.change import Standing
 from sekisho.residency.policy.service import PolicyService
@@ -54,6 +58,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     policies: Bundle = msgspec.field(default_factory=default_bundle)
     database: SecretRef | None = None
     log_origin: str | None = None
+    witnesses: Path | None = None
     heartbeat_validity_s: float = 60.0
     settings: tuple[Setting, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -73,6 +78,9 @@ class ControlPlane:
         self.database = Database(database_url(home, self._loaded.database))
         migrate(self.database)
         self.publisher = TablePublisher()
+        self.evidence = EvidenceService(
+            self.database, key=_signing_key(home.control_key), known=lambda site: self.federation.has_site(site)
+        )
         self.offices = offices(
             home,
             self.database,
@@ -82,6 +90,7 @@ class ControlPlane:
             table=lambda: self._maker.made,
             changed=self.changed,
             clock=clock,
+            evidence=AgentEvidences(self.evidence),
         )
         self.federation = FederationService(
             self.database, lambda: self._loaded.federation, sites=self.offices.admin.sites
@@ -97,17 +106,30 @@ class ControlPlane:
             publisher=self.publisher,
             key=_signing_key(home.control_key),
             settings=self._compile_settings,
-            evidence=self._evidence,
+            evidence=self.evidence.standing,
             clock=clock,
             last_good=home.table,
         )
-        self.heads = HeadKeeper(home, origin=log_origin(home, self._loaded.log_origin), clock=clock)
+        self.heads = HeadKeeper(
+            home,
+            origin=log_origin(home, self._loaded.log_origin),
+            witnesses=self._loaded.witnesses,
+            clock=clock,
+        )
         self.receipts = ReceiptDesk(
             ReceiptService(newest_first(home.ledger), self.heads.policy),
             base=home.ledger,
             clock=clock,
             gateway_token=self.gateway_token,
             admin_token=self.admin_token,
+        )
+        self._packs = Packs(
+            logs=home.ledger,
+            database=self.database,
+            policy=self.heads.policy,
+            signer=lambda origin: log_signer(home, origin),
+            jurisdiction=lambda: self._loaded.jurisdiction,
+            clock=clock,
         )
         self._projection = Projection(self.database, home.root / "journal")
         self._journal = JournalState(checked_at=None, fault=None, behind=False, unreadable=0)
@@ -150,6 +172,9 @@ class ControlPlane:
     async def database_ready(self) -> None:
         """Returns when the database answers; DatabaseUnavailable otherwise."""
         await asyncio.to_thread(self.database.ready)
+
+    def make_pack(self, request: PackRequest) -> Built:
+        return self._packs.make(request)
 
     async def workers(self) -> tuple[WorkerReport, ...]:
         return await self._workers.reports()
@@ -283,10 +308,6 @@ class ControlPlane:
     def _created_at(self, name: str) -> float | None:
         found = self.admins.find(name)
         return None if found is None else found.created_at
-
-    def _evidence(self, _now: float) -> dict[str, SiteEvidence]:
-        """What was attested and measured of each site, by site id."""
-        return {}
 
 
 def database_url(home: Home, place: SecretRef | None) -> str | sa.URL:
