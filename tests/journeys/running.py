@@ -44,7 +44,14 @@ def default_config(*, sites: tuple[str, ...] = (), gateway: str = "") -> str:
     text = resources.files("sekisho.assembly").joinpath("default.toml").read_text("utf-8")
     if sites:
         blocks = re.split(r"(?m)^(?=\[)", text)
-        text = "".join(block for block in blocks if _kept(block, sites))
+        kept: list[str] = []
+        below = True  # whether a table inside a table, `[site.declaration]`, is one of a site that stays
+        for block in blocks:
+            if not re.match(r"\[\[?\w+\.", block):
+                below = _kept(block, sites)
+            if below:
+                kept.append(block)
+        text = "".join(kept)
     ports = iter(free_ports(len(_PORT.findall(text))))
     text = _PORT.sub(lambda _: f"http://127.0.0.1:{next(ports)}/", text)
     head = f'[gateway]\nlisten = "127.0.0.1:0"\nworkers = 2\n{gateway}\n[control]\nlisten = "127.0.0.1:0"\n\n'
@@ -54,7 +61,7 @@ def default_config(*, sites: tuple[str, ...] = (), gateway: str = "") -> str:
 def _kept(block: str, sites: tuple[str, ...]) -> bool:
     if block.startswith("[[site]]"):
         return any(f'id = "{site}"' in block for site in sites)
-    if block.startswith("[[endpoint]]"):
+    if block.startswith(("[[endpoint]]", "[[pool]]")):
         return any(f'site = "{site}"' in block for site in sites)
     return True
 

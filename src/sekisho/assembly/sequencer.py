@@ -22,9 +22,9 @@ from pathlib import Path
 import msgspec
 
 from sekisho.assembly.config import load_config
+from sekisho.assembly.database import database_url
 from sekisho.assembly.home import Home, create, ensure_secrets
 from sekisho.assembly.ledger import log_origin, log_signer
-from sekisho.assembly.plane import database_url
 from sekisho.assembly.processes import EXIT_REFUSED
 from sekisho.assembly.sequencer_status import SequencerStatus
 from sekisho.kernel.errors import SekishoError
