@@ -34,6 +34,8 @@ HERE = Path(__file__).parent
 
 # Codes of faults (exception, not refusal): what it means, and the way out where it is not in the message itself.
 FAULTS: dict[str, tuple[str, str]] = {
+    "admin.refused": ("This name can't be an administrator's, or is taken.", "choose another name"),
+    "admin.unknown": ("There is no such administrator, or not any more.", "`sekisho admin list` names them"),
     "agent.clock": ("The site's clock is more than two minutes off.", "set it (NTP)"),
     "agent.endpoint_clash": (
         "An agent reports an endpoint whose id somebody else has.",
@@ -89,6 +91,10 @@ FAULTS: dict[str, tuple[str, str]] = {
     "auth.forbidden": ("The console's API refuses: no right to this.", "sign in, or send the admin token"),
     "auth.required": ("The console's API needs the admin token.", "send it as `Authorization: Bearer …`"),
     "auth.too_many_attempts": ("Too many wrong admin tokens.", "wait as the page says"),
+    "border.refused": (
+        "A border statement, or a chain of them, is not what it says.",
+        "ask its border for the whole chain and its key",
+    ),
     "config.demo_key": ("A key of the demonstration is damaged or is no tenant's.", "remove secrets/demo_keys.json"),
     "config.refused": ("The configuration has mistakes; each is named with file and line.", "mend what it names"),
     "control.answer": ("The control plane's answer can't be read.", "use a command of the same version"),
@@ -127,6 +133,10 @@ FAULTS: dict[str, tuple[str, str]] = {
     "home.secret_damaged": ("A file under secrets/ is damaged.", "restore it, or remove it as the message says"),
     "home.unusable": ("The home directory can't be used.", "choose another --home"),
     "internal": ("A fault of ours.", "report it with logs/control.log"),
+    "lab.capture": ("A file is no capture of the laboratory.", "make it anew"),
+    "lab.failed": ("A part of the laboratory ended or does not answer.", "see what it names, repeat on a quieter machine"),
+    "lab.topology": ("The laboratory's places and lines do not fit together.", "mend what it names"),
+    "lab.unavailable": ("This machine or user can't have a laboratory.", "run it as root on Linux with /dev/net/tun"),
     "journal.locked": ("Another process writes this journal.", "stop the other gateway worker"),
     "journal.unreadable": ("The console can't read the journals.", "see logs/control.log"),
     "key.no_demo_key": ("This tenant has no demonstration key.", "make a key with `sekisho key create`"),
@@ -147,6 +157,15 @@ FAULTS: dict[str, tuple[str, str]] = {
     ),
     "path.method": ("The console's API does not take this method here.", "see /api/docs"),
     "path.not_found": ("The console has nothing at this path.", "see /api/docs"),
+    "policy.base_changed": ("What was approved is no longer the change that it was.", "propose the files again"),
+    "policy.proposal": ("The proposal can't take this step in its state.", "`sekisho policy list` shows where it is"),
+    "policy.refused": ("Policy files have mistakes; each is named with file, line and column.", "mend what it names"),
+    "policy.source_missing": ("What an old route table was compiled from is not there.", "sources stay for 400 days"),
+    "policy.two_persons": (
+        "Guarded work could reach more: another person than the proposer must approve.",
+        "another administrator runs `sekisho policy approve N`",
+    ),
+    "policy.unknown": ("There is no such proposal or policy version.", "`sekisho policy list` or `policy history`"),
     "ready_file.not_writable": ("The file of --ready-file can't be written.", "choose another place"),
     "reload.refused": ("The new configuration was not taken; the old one stays in force.", "mend it, reload again"),
     "reload.timeout": ("The supervisor did not answer the reload.", "see logs/supervisor.log"),

@@ -1,7 +1,8 @@
-"""Calls to the control plane's API, with the admin token of this machine's installation."""
+"""Calls to the control plane's API, with the token in SEKISHO_ADMIN_TOKEN or this installation's admin token."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,8 @@ from sekisho.kernel.errors import SekishoError
 
 T = TypeVar("T")
 _TIMEOUT_S = 10.0
+# An administrator with a token of their own; without it the commands speak as `admin`.
+ADMIN_TOKEN = "SEKISHO_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
 
 
 class ControlRefused(SekishoError):
@@ -57,19 +60,30 @@ def fetch(root: Path, path: str, *, query: Mapping[str, str] | None = None) -> t
     return response.status_code, response.content
 
 
+def send(root: Path, path: str, *, body: Mapping[str, Any], timeout_s: float) -> bytes:
+    """The bytes of what POST answers; ControlRefused when it refuses. For work that takes long."""
+    return _request(root, "POST", path, query=None, body=body, timeout_s=timeout_s).content
+
+
 def _request(
-    root: Path, method: str, path: str, *, query: Mapping[str, str] | None, body: Mapping[str, Any] | None
+    root: Path,
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, str] | None,
+    body: Mapping[str, Any] | None,
+    timeout_s: float = _TIMEOUT_S,
 ) -> httpx.Response:
     running = ready(root)
     try:
         # trust_env: a proxy of the environment has no business between us and our own loopback
-        with httpx.Client(base_url=running.console_url, timeout=_TIMEOUT_S, trust_env=False) as client:
+        with httpx.Client(base_url=running.console_url, timeout=timeout_s, trust_env=False) as client:
             response = client.request(
                 method,
                 path,
                 params=dict(query or {}),
                 json=body,
-                headers={"Authorization": f"Bearer {running.admin_token}"},
+                headers={"Authorization": f"Bearer {os.environ.get(ADMIN_TOKEN) or running.admin_token}"},
             )
     except httpx.HTTPError as error:
         raise ControlRefused(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekisho.cli import receipt_texts, texts
+from sekisho.cli import lab_texts, policy_texts, receipt_texts, texts
 from sekisho.cli.ledger_texts import LEDGER
+from sekisho.cli.pack_texts import EVIDENCE
 from sekisho.cli.texts import Text
 
 if TYPE_CHECKING:
@@ -25,11 +26,15 @@ COMMANDS: dict[str, tuple[str, str, Text]] = {
     "ask": ("sekisho.cli.ask", "ask", texts.ASK),
     "why": ("sekisho.cli.why", "why", texts.WHY),
     "receipt": ("sekisho.cli.receipt", "receipt", receipt_texts.RECEIPT),
+    "evidence": ("sekisho.cli.evidence", "evidence", EVIDENCE),
     "witness": ("sekisho.cli.witness", "witness", receipt_texts.WITNESS),
     "key": ("sekisho.cli.keys", "key", texts.KEY),
     "endpoint": ("sekisho.cli.endpoint", "endpoint", texts.ENDPOINT),
     "ledger": ("sekisho.cli.ledger", "ledger", LEDGER),
+    "policy": ("sekisho.cli.policy_change", "policy", policy_texts.POLICY),
+    "admin": ("sekisho.cli.policy_change", "admin", policy_texts.ADMIN),
     "config": ("sekisho.cli.config", "config", texts.CONFIG),
+    "lab": ("sekisho.cli.lab", "lab", lab_texts.LAB),
     "reload": ("sekisho.cli.down", "reload", texts.RELOAD),
     "down": ("sekisho.cli.down", "down", texts.DOWN),
 }

@@ -267,3 +267,22 @@ def test_an_administrator_has_a_name_a_token_and_an_end(client: Client, plane: C
     assert client.delete("/api/v1/admins/sato").json()["code"] == "admin.unknown"
     # the name is not given again: the change log would mean two people
     assert post(client, "/admins", {"name": "sato"})[1]["code"] == "admin.refused"
+
+
+@pytest.mark.parametrize("data_class", ["public", "internal", "confidential", "restricted"])
+def test_every_class_is_replayed_as_itself(
+    client: Client, plane: ControlPlane, clock: FixedClock, data_class: str
+) -> None:
+    told = client.get("/api/v1/why", params={"tenant": "developer", "class": data_class, "model": MODEL}).json()
+    serving = [row["endpoint"] for row in told["endpoints"] if row["verdict"]["type"] == "allowed"]
+    made = record(
+        client,
+        plane,
+        tenant="developer",
+        data_class=data_class,
+        endpoint=serving[-1],
+        rules=tuple(told["verdict"]["rules"]),
+    )
+    plane._projection.step(now=clock.now())
+    again = client.get(f"/api/v1/policies/replay/{made.id}").json()
+    assert (again["outcome"], again["explanation"]["data_class"]) == ("same", data_class)

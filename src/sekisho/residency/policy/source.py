@@ -162,11 +162,22 @@ def replay(connection: sa.Connection, passage: Passage) -> Replay:
             hint="was the record written by another installation?",
         )
     bundle, jurisdiction = found
+    return decide_again(source, CedarPolicy(bundle, jurisdiction=jurisdiction), passage)
+
+
+def decide_again(source: Source, policy: CedarPolicy, passage: Passage) -> Replay:
+    """The same from values. Pure. Raises SourceMissing when the source has no such tenant."""
+    data_class = DataClass.parse(passage.data_class)
+    if data_class is None:
+        raise SourceMissing(
+            f"decision {passage.id} has no data class: it was refused before one counted",
+            hint="nothing of it follows from a policy",
+        )
     told = explain(
         source.federation,
-        CedarPolicy(bundle, jurisdiction=jurisdiction),
+        policy,
         tenant=passage.tenant,
-        data_class=DataClass.parse(passage.data_class) or DataClass.RESTRICTED,
+        data_class=data_class,
         model=passage.model,
         evidence=source.evidence,
         issued_at=source.at,
