@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from sekisho.assembly.database import database_url
 from sekisho.assembly.erasure import erase
 from sekisho.assembly.evidences import AgentEvidences
 from sekisho.assembly.heads import HeadKeeper
@@ -21,6 +22,7 @@ from sekisho.assembly.home import Home
 from sekisho.assembly.ledger import log_origin, log_signer
 from sekisho.assembly.offices import offices
 from sekisho.assembly.packs import Packs
+from sekisho.assembly.reservations import Reservations
 from sekisho.assembly.schema import migrate
 from sekisho.assembly.tables import CompileSettings, TableMaker
 from sekisho.console.services import Fault, JournalState, Setting, TableState
@@ -79,7 +81,9 @@ class ControlPlane:
         migrate(self.database)
         self.publisher = TablePublisher()
         self.evidence = EvidenceService(
-            self.database, key=_signing_key(home.control_key), known=lambda site: self.federation.has_site(site)
+            self.database,
+            key=_signing_key(home.control_key),
+            known=lambda site: self.federation.has_site(site),  # noqa: PLW0108 - it is made below
         )
         self.offices = offices(
             home,
@@ -129,6 +133,12 @@ class ControlPlane:
             policy=self.heads.policy,
             signer=lambda origin: log_signer(home, origin),
             jurisdiction=lambda: self._loaded.jurisdiction,
+            clock=clock,
+        )
+        self.reservations = Reservations(
+            self.database,
+            federation=lambda: self.federation.effective(now=clock.now()),
+            table=lambda: self._maker.made,
             clock=clock,
         )
         self._projection = Projection(self.database, home.root / "journal")
@@ -201,6 +211,7 @@ class ControlPlane:
             self._start(self._maker.run),
             self._start(self._follow_journals),
             self._start(self.heads.run),
+            self._start(self.reservations.run),
         ]
         try:
             yield
@@ -210,6 +221,7 @@ class ControlPlane:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.receipts.close()
+            self.reservations.close()
             self.database.close()
 
     def _start(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
@@ -301,27 +313,13 @@ class ControlPlane:
             federation=self.federation.effective(now=self.clock.now()),
             jurisdiction=loaded.jurisdiction,
             evidence_validity_s=loaded.evidence_validity_s,
-            evidence=self._evidence(self.clock.now()),
+            evidence=self.evidence.standing(self.clock.now()),
             suspended=self.federation.suspended(),
         )
 
     def _created_at(self, name: str) -> float | None:
         found = self.admins.find(name)
         return None if found is None else found.created_at
-
-
-def database_url(home: Home, place: SecretRef | None) -> str | sa.URL:
-    """SQLite in the home directory, or the PostgreSQL whose address lies at `place`."""
-    if place is None:
-        return sqlite_url(home.root / "control.sqlite")
-    try:
-        text = os.environ[place.env] if place.env is not None else Path(place.file or "").read_text()
-    except (KeyError, OSError, UnicodeDecodeError):
-        raise DatabaseUnavailable(
-            f"the address of the database can't be read from {place.env or place.file}",
-            hint="put it there, or take [control] database out for SQLite",
-        ) from None
-    return postgresql_url(text)
 
 
 def _signing_key(path: Path) -> Ed25519PrivateKey:

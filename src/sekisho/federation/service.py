@@ -169,6 +169,11 @@ class FederationService:
         by_hash = {key.sha256: key for key in (*federation.keys, *made)}
         return msgspec.structs.replace(federation, keys=tuple(_working(by_hash.values(), revoked=revoked, now=now)))
 
+    def has_site(self, site: str) -> bool:
+        """Whether the configuration or an enrolment has this site."""
+        with self._database.read() as connection:
+            return any(known.id == site for known in self._merged(connection).sites)
+
     def _merged(self, connection: sa.Connection) -> Federation:
         configured = self._federation()
         return configured if self._sites is None else merge(configured, self._sites.enrolled(connection))

@@ -29,7 +29,7 @@ from sekisho.runtime.database import Database
 CHALLENGE_S = 120.0
 VALIDITY_S = 3600.0
 MAX_KEY_BYTES = 1024
-ATTESTATION, LOCATION = "attestation", "location"
+ATTESTATION, LOCATION, RELEASE = "attestation", "location", "release"
 
 
 class EvidenceRefused(SekishoError):
@@ -75,25 +75,40 @@ class EvidenceService:
 
     # -- challenge and answer
 
-    def challenge(self, site: str, *, now: float) -> Challenge:
+    def challenge(self, site: str, *, now: float, purpose: str = ATTESTATION) -> Challenge:
         """A fresh nonce for this site. Raises EvidenceUnknown."""
         self._require(site)
         made = Challenge(site=site, nonce=self._random(NONCE_BYTES), expires_at=now + CHALLENGE_S)
         with self._database.write() as connection:
-            store.insert_challenge(connection, nonce=made.nonce.hex(), site=site, now=now, expires_at=made.expires_at)
+            store.insert_challenge(
+                connection,
+                nonce=made.nonce.hex(),
+                site=site,
+                purpose=purpose,
+                now=now,
+                expires_at=made.expires_at,
+            )
         return made
 
     def submit(
-        self, site: str, nonce: bytes, evidence: bytes, public_key: bytes, *, now: float
+        self,
+        site: str,
+        nonce: bytes,
+        evidence: bytes,
+        public_key: bytes,
+        *,
+        now: float,
+        purpose: str = ATTESTATION,
     ) -> Evidence | Refused:
         """The evidence as it is kept, or why it is not accepted. Either way the challenge is used up.
 
         `public_key`: DER SubjectPublicKeyInfo of the key that the evidence binds. What is refused is kept in the
-        history; only genuine hardware that says something bad of itself displaces what stood before.
+        history; only genuine hardware that says something bad of itself displaces what stood before. Evidence for the
+        purpose `release` never stands for a site: it speaks for one workload's key.
         """
         self._require(site)
         with self._database.read() as connection:
-            found = store.find_challenge(connection, nonce=nonce.hex(), site=site)
+            found = store.find_challenge(connection, nonce=nonce.hex(), site=site, purpose=purpose)
             anchors = self._anchors(connection)
         if found is None:
             return refuse("attestation.unknown_challenge")
@@ -115,7 +130,7 @@ class EvidenceService:
                 now=now,
                 validity_s=self._validity_s,
             )
-        row = self._row(site, evidence, result, now=now)
+        row = self._row(site, purpose, evidence, result, now=now)
         with self._database.write() as connection:
             if not store.use_challenge(connection, nonce=nonce.hex(), site=site, now=now):
                 return refuse("attestation.replayed")
@@ -124,19 +139,19 @@ class EvidenceService:
                 connection,
                 now=now,
                 actor=f"site/{site}"[:64],
-                action="evidence.taken" if row.stands else "evidence.refused",
+                action="evidence.refused" if isinstance(result, Refused) else "evidence.taken",
                 subject=f"site/{site}",
-                detail={"id": row.id, "kind": row.kind, "level": row.level, "code": row.code},
+                detail={"id": row.id, "about": row.about, "kind": row.kind, "level": row.level, "code": row.code},
             )
         return result if isinstance(result, Refused) else row
 
-    def _row(self, site: str, evidence: bytes, result: Appraisal | Refused, *, now: float) -> Evidence:
+    def _row(self, site: str, purpose: str, evidence: bytes, result: Appraisal | Refused, *, now: float) -> Evidence:
         evidence_id = self._random(16).hex()
         if isinstance(result, Refused):
             return Evidence(
                 id=evidence_id,
                 site=site,
-                about=ATTESTATION,
+                about=purpose,
                 kind="none",
                 level="none",
                 stands=False,
@@ -149,8 +164,9 @@ class EvidenceService:
         return Evidence(
             id=evidence_id,
             site=site,
-            about=ATTESTATION,
+            about=purpose,
             kind=result.kind,
+            stands=purpose == ATTESTATION,
             level=result.status,
             registered=result.registered,
             code=result.findings[0].code if result.findings else "",
@@ -229,17 +245,16 @@ class EvidenceService:
         return found
 
     def holder_of(self, token: str, *, now: float) -> TokenClaims | None:
-        """Whose token this is, as long as the evidence under it is what stands for its site; None otherwise."""
+        """Whose token this is, as long as its own evidence holds and what stands for its site is affirmed."""
         claims = open_token(token, self._key.public_key())
-        if claims is None or not now < claims.exp:
+        if claims is None or not now < claims.exp or not self._known(claims.sub):
             return None
         with self._database.read() as connection:
-            newest = [
-                row
-                for row in store.newest_standing(connection)
-                if row.about == ATTESTATION and row.site == claims.sub and row.until > now
-            ]
-        return claims if newest and newest[0].id == claims.jti and self._known(claims.sub) else None
+            own = store.find_evidence(connection, claims.jti)
+        if own is None or not now < own.until or own.level != "affirming" or own.token != token:
+            return None
+        stands = self.standing(now).get(claims.sub, SiteEvidence()).attestation
+        return claims if stands.level == "affirming" and stands.until > now else None
 
     @property
     def public_key(self) -> Ed25519PublicKey:

@@ -18,6 +18,8 @@ evidence_challenge = sa.Table(
     metadata,
     sa.Column("nonce", sa.String(64), primary_key=True),
     sa.Column("site", sa.String(64), nullable=False, index=True),
+    # `attestation`, or `release` of a tenant's key: neither answers for the other
+    sa.Column("purpose", sa.String(16), nullable=False),
     sa.Column("issued_at", sa.Float, nullable=False),
     sa.Column("expires_at", sa.Float, nullable=False),
     sa.Column("used_at", sa.Float),
@@ -29,7 +31,7 @@ evidence = sa.Table(
     sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("id", sa.String(32), nullable=False, unique=True),
     sa.Column("site", sa.String(64), nullable=False),
-    # `attestation` or `location`
+    # `attestation`, `location`, or `release`: of a workload that asked for a tenant's key
     sa.Column("about", sa.String(16), nullable=False),
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("level", sa.String(16), nullable=False),
@@ -144,26 +146,34 @@ class CollateralRow(msgspec.Struct, frozen=True, kw_only=True):
 # -- challenges
 
 
-def insert_challenge(connection: sa.Connection, *, nonce: str, site: str, now: float, expires_at: float) -> None:
-    """At most `MAX_LIVE_CHALLENGES` a site: the oldest unanswered go. Those of more than a day ago go too."""
+def insert_challenge(
+    connection: sa.Connection, *, nonce: str, site: str, purpose: str, now: float, expires_at: float
+) -> None:
+    """At most `MAX_LIVE_CHALLENGES` a site and purpose: the oldest unanswered go. Those of a day ago go too."""
     table = evidence_challenge
     connection.execute(table.delete().where(table.c.expires_at < now - 86_400))
     live = connection.scalars(
         sa.select(table.c.nonce)
-        .where(table.c.site == site, table.c.used_at.is_(None))
+        .where(table.c.site == site, table.c.purpose == purpose, table.c.used_at.is_(None))
         .order_by(table.c.issued_at.desc(), table.c.nonce)
         .offset(MAX_LIVE_CHALLENGES - 1)
     ).all()
     if live:
         connection.execute(table.delete().where(table.c.nonce.in_(live)))
-    connection.execute(table.insert().values(nonce=nonce, site=site, issued_at=now, expires_at=expires_at))
+    connection.execute(
+        table.insert().values(nonce=nonce, site=site, purpose=purpose, issued_at=now, expires_at=expires_at)
+    )
 
 
-def find_challenge(connection: sa.Connection, *, nonce: str, site: str) -> tuple[float, float | None] | None:
-    """(expires_at, used_at) of a challenge that this site was given."""
+def find_challenge(
+    connection: sa.Connection, *, nonce: str, site: str, purpose: str
+) -> tuple[float, float | None] | None:
+    """(expires_at, used_at) of a challenge that this site was given for this purpose."""
     table = evidence_challenge
     row = connection.execute(
-        sa.select(table.c.expires_at, table.c.used_at).where(table.c.nonce == nonce, table.c.site == site)
+        sa.select(table.c.expires_at, table.c.used_at).where(
+            table.c.nonce == nonce, table.c.site == site, table.c.purpose == purpose
+        )
     ).first()
     return (row.expires_at, row.used_at) if row else None
 

@@ -229,15 +229,17 @@ def test_junk_displaces_nothing_but_a_debug_guest_does(service: EvidenceService)
     assert [row.stands for row in service.history("ishikari")] == [True, False, False, True]
 
 
-def test_a_token_counts_only_while_its_evidence_stands(service: EvidenceService) -> None:
-    first = kept(answer(service))
-    assert service.holder_of(first.token, now=NOW + 2) is not None
-    second = kept(answer(service, now=NOW + 5))
-    assert service.holder_of(first.token, now=NOW + 7) is None
-    assert service.holder_of(second.token, now=NOW + 7) is not None
-    for broken in ("", "a.b.c", second.token[:-1], second.token + "A", second.token.replace(".", "..", 1)):
-        assert service.holder_of(broken, now=NOW + 7) is None
-    assert open_token(second.token, AUDITOR.public_key()) is None
+def test_a_token_counts_only_while_its_evidence_and_its_site_are_affirmed(service: EvidenceService) -> None:
+    weak = kept(answer(service))
+    assert service.holder_of(weak.token, now=NOW + 2) is None
+    affirm(service)
+    row = kept(answer(service, now=NOW + 3))
+    assert service.holder_of(row.token, now=NOW + 5) is not None
+    for broken in ("", "a.b.c", row.token[:-1], row.token + "A", row.token.replace(".", "..", 1)):
+        assert service.holder_of(broken, now=NOW + 5) is None
+    assert open_token(row.token, AUDITOR.public_key()) is None
+    kept(answer(service, lambda n, k: tee.genoa().evidence(n, k, vmpl=1), now=NOW + 6))
+    assert service.holder_of(row.token, now=NOW + 8) is None
 
 
 def test_simulated_hardware_is_never_affirmed(service: EvidenceService) -> None:

@@ -16,6 +16,7 @@ def upgrade() -> None:
         "evidence_challenge",
         sa.Column("nonce", sa.String(64), nullable=False),
         sa.Column("site", sa.String(64), nullable=False),
+        sa.Column("purpose", sa.String(16), nullable=False),
         sa.Column("issued_at", sa.Float, nullable=False),
         sa.Column("expires_at", sa.Float, nullable=False),
         sa.Column("used_at", sa.Float),
