@@ -16,12 +16,15 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import Message, Scope
 
 from sekisho.assembly.plane import ControlPlane
+from sekisho.capacity import faults as reserve
 from sekisho.console.agents import AgentDesk, agent_router
 from sekisho.console.api import TableMissing, actor_of, api_router
+from sekisho.console.capacity_api import ReserveOffice, capacity_router
 from sekisho.console.erasure import SaltEraser
 from sekisho.console.federation_api import FederationOffice, federation_router
 from sekisho.console.http import Elsewhere, SignedOut
 from sekisho.console.metrics import CONTENT_TYPE, exposition
+from sekisho.console.pack_api import pack_router
 from sekisho.console.policy_api import policy_router
 from sekisho.console.render import SECURITY_HEADERS
 from sekisho.console.services import Control
@@ -32,6 +35,7 @@ from sekisho.federation.declare import DeclarationRefused
 from sekisho.federation.errors import AgentRefused, Conflict, EnrolmentRefused, UnknownName
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.http import LogFiles, log_router
+from sekisho.ledger.pack.model import PackRefused
 from sekisho.ledger.receipts_http import ReceiptDesk, ReceiptMissing, receipts_router
 from sekisho.ledger.shipping import Inbox, ShipmentGap, ShipmentRefused
 from sekisho.ledger.shipping_http import JournalInbox, shipping_router
@@ -62,9 +66,17 @@ STATUSES: dict[type[SekishoError], int] = {
     AdminRefused: 409,
     AdminUnknown: 404,
     LogFault: 503,
+    PackRefused: 422,
     ReceiptMissing: 404,
     ShipmentGap: 409,
     ShipmentRefused: 400,
+    reserve.WindowInvalid: 422,
+    reserve.NameUnknown: 404,
+    reserve.Changed: 412,
+    reserve.OfferGone: 410,
+    reserve.NotAllowed: 403,
+    reserve.Oversold: 500,
+    reserve.ReserveFault: 409,
 }
 VERSION = importlib.metadata.version("sekisho")
 # Stands in where a page's fault is a redirect and no document is read.
@@ -179,6 +191,9 @@ def build_app(plane: ControlPlane) -> Litestar:
     async def desk() -> AgentDesk:
         return plane.offices.agents
 
+    async def reserve_office() -> ReserveOffice:
+        return plane.reservations.office
+
     async def actor(request: Request[Any, Any, Any]) -> str:
         return actor_of(request, sessions, now=plane.clock.now())
 
@@ -193,7 +208,9 @@ def build_app(plane: ControlPlane) -> Litestar:
             receipts_router(),
             api_router(),
             policy_router(),
+            pack_router(),
             federation_router(),
+            capacity_router(),
             agent_router(),
             *routes(),
         ],
@@ -208,6 +225,7 @@ def build_app(plane: ControlPlane) -> Litestar:
             "sessions": Provide(the_sessions),
             "attempts": Provide(the_attempts),
             "actor": Provide(actor),
+            "reserve": Provide(reserve_office),
             "office": Provide(office),
             "desk": Provide(desk),
         },

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import msgspec
-import sqlalchemy as sa
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -43,7 +41,7 @@ from sekisho.residency.policy.service import PolicyService
 from sekisho.residency.publish import TablePublisher
 from sekisho.runtime.admins import Admins
 from sekisho.runtime.changes import record_change
-from sekisho.runtime.database import Database, DatabaseUnavailable, postgresql_url, sqlite_url
+from sekisho.runtime.database import Database
 
 _log = logging.getLogger(__name__)
 JOURNAL_EVERY_S = 0.5

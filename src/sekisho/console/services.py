@@ -11,6 +11,8 @@ from sekisho.console.workers import WorkerReport
 from sekisho.federation.model import Federation
 from sekisho.federation.service import FederationService
 from sekisho.kernel.clock import Clock
+from sekisho.ledger.pack.build import Built
+from sekisho.ledger.pack.build import Request as PackRequest
 from sekisho.residency.model import Policy, SiteEvidence
 from sekisho.residency.policy.service import PolicyService
 from sekisho.residency.publish import TablePublisher
@@ -84,6 +86,9 @@ class Control(Protocol):
     def faults(self) -> tuple[Fault, ...]: ...
     def journal(self) -> JournalState: ...
     def settings(self) -> tuple[Setting, ...]: ...
+    def make_pack(self, request: PackRequest) -> Built:
+        """An evidence pack; blocking."""
+
     async def workers(self) -> tuple[WorkerReport, ...]: ...
     async def changed(self) -> None:
         """Something that the table is made from changed: make and publish a new one."""
