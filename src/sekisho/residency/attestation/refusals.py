@@ -223,6 +223,27 @@ CATALOGUE: dict[str, Meaning] = {
         "find out which is true; a moved machine needs a new entry",
         "事実を確認してください。移設した場合は新しい記載が必要です",
     ),
+    "release.token": _m(
+        "unusable",
+        "The token is not one of ours, has run out, or its site's evidence is not affirmed now.",
+        "トークンが無効か期限切れ、または拠点の証跡が現在 affirming ではありません。",
+        "attest the workload again; the site itself must be affirmed too",
+        "ワークロードの証明をやり直してください。拠点自体の証跡も affirming である必要があります",
+    ),
+    "release.key": _m(
+        "unusable",
+        "The key is not the X25519 key that the evidence binds.",
+        "鍵が、証跡に結び付いた X25519 鍵ではありません。",
+        "use the key whose SubjectPublicKeyInfo was attested",
+        "証明した SubjectPublicKeyInfo の鍵を使ってください",
+    ),
+    "release.not_entitled": _m(
+        "unusable",
+        "No guarded work of tenant {what} may be done at this site now.",
+        "テナント {what} の機密以上の処理は、現在この拠点では許可されていません。",
+        "ask `sekisho why` which rule closes the route",
+        "`sekisho why` で、どのルールが経路を閉じているか確認してください",
+    ),
     "attestation.simulated": _m(
         "warning",
         "This evidence is simulated: no hardware stands behind it.",
