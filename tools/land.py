@@ -25,7 +25,7 @@ from sekisho.residency.location.earth import Point, point
 
 EDGES = 32  # in a run: one bounding ball, one step of the search
 RUNS = 16  # in a group
-MAX_STEP_DEG = 0.25  # longer edges are cut: a straight line in space then leaves the surface by less than 20 m
+MAX_STEP_DEG = 0.25  # longer edges are cut: a straight line in space then leaves the surface by less than 32 m
 # Rocks that the source leaves out although somebody disputes them: whatever is unclear counts as foreign.
 SOURCE = "Natural Earth 4.1.0, 1:10m Admin 0 countries, npm world-atlas 2.0.2"
 EXTRA = (("", "Liancourt Rocks (Takeshima / Dokdo)", 37.2418, 131.8645),)
@@ -61,6 +61,28 @@ def rings(atlas: dict[str, Any]) -> list[Ring]:
                     raise SystemExit(f"a ring of {country['properties']['name']} is open")
                 found.append((code, country["properties"]["name"], polygons, points))
     return found
+
+
+def unrolled(
+    ring: list[tuple[int, int]], scale: tuple[float, float], shift: tuple[float, float]
+) -> list[tuple[int, int]]:
+    """The ring with no jump at the antimeridian (the source closes rings across it): longitudes may leave ±180°.
+
+    A ring around a pole is closed by way of the pole.
+    """
+    turn = round(360 / scale[0])
+    result = [ring[0]]
+    offset = 0
+    for (x0, _), (x1, y1) in pairwise(ring):
+        if abs(x1 - x0) > turn / 2:
+            offset += turn if x1 < x0 else -turn
+        result.append((x1 + offset, y1))
+    if offset:
+        pole = round(
+            ((-90 if sum(y for _, y in ring) * scale[1] / len(ring) + shift[1] < 0 else 90) - shift[1]) / scale[1]
+        )
+        result += [(result[-1][0], pole), (result[0][0], pole), result[0]]
+    return result
 
 
 def cut(ring: list[tuple[int, int]], step: tuple[float, float]) -> list[tuple[int, int]]:
@@ -118,7 +140,7 @@ def pack(
     xs, ys, ring_table = array("i"), array("i"), array("i")
     runs: list[tuple[int, int, int, tuple[float, float, float, float]]] = []
     for code, name, polygon, ring in all_rings:
-        whole = cut(ring, scale)
+        whole = cut(unrolled(ring, scale, shift), scale)
         start = len(xs)
         xs.extend(p[0] for p in whole)
         ys.extend(p[1] for p in whole)

@@ -57,7 +57,6 @@ def packed(shapes_by_country: list[tuple[str, Shape]]) -> Land:
     for number, (code, shape) in enumerate(shapes_by_country):
         ring = [(round((x - SHIFT[0]) / SCALE[0]), round((y - SHIFT[1]) / SCALE[1])) for x, y in shape]
         rings.append((code, code, number, [*ring, ring[0]]))
-    rings.append(("AQ", "AQ", -1, [(0, 0), (1, 0), (1, 1), (0, 0)]))
     return Land(TOOL.pack(rings, SCALE, SHIFT, "a test"))
 
 

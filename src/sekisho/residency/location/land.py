@@ -95,7 +95,6 @@ class Land:
         self._balls = _quads(parts[4].cast("f").tolist())
         self._groups = _quads(parts[5].cast("f").tolist())
         self._boxes = [self._box(start, count) for _, _, start, count in self._rings]
-        self._pole = next(country for country in self.countries if country.code == "AQ")
         self._cached: dict[int, list[Point]] = {}
 
     def nearest(
@@ -139,17 +138,18 @@ class Land:
 
     def countries_at(self, latitude: float, longitude: float) -> tuple[Country, ...]:
         """Whose land this is (degrees), everybody's who is drawn there; none at sea and on lakes that are cut out."""
-        if latitude < self._shift[1]:
-            return (self._pole,)  # the data ends with a straight line across the ice
         x = (longitude - self._shift[0]) / self._scale[0]
         y = (latitude - self._shift[1]) / self._scale[1]
+        turn = 360 / self._scale[0]
         # the rings of a polygon are its outline and its holes: inside is whatever is in an odd number of them
         inside: dict[tuple[int, int], bool] = {}
         for (country, polygon, start, count), (west, south, east, north) in zip(
             self._rings, self._boxes, strict=True
         ):
-            if west <= x <= east and south <= y <= north and self._in_ring(x, y, start, count):
-                inside[country, polygon] = not inside.get((country, polygon), False)
+            if south <= y <= north:
+                for turned in (x - turn, x, x + turn):
+                    if west <= turned <= east and self._in_ring(turned, y, start, count):
+                        inside[country, polygon] = not inside.get((country, polygon), False)
         return tuple(self.countries[country] for (country, _), odd in inside.items() if odd)
 
     def outlines(

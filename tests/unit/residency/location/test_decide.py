@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from math import dist
+from xml.etree import ElementTree
 
 import pytest
 
@@ -11,6 +13,8 @@ from sekisho.residency.location.decide import WIDEST_KM, decide, facts
 from sekisho.residency.location.earth import LIGHT_KM_PER_MS, place, point
 from sekisho.residency.location.land import Land, natural_earth
 from sekisho.residency.location.model import Claim, Finding, Sighting
+from sekisho.residency.location.picture import draw
+from sekisho.residency.location.words import LIMITS, headline, report
 
 NOW = 1_800_000_000.0
 TOKYO, OSAKA, ISHIKARI, FUKUOKA = (35.68, 139.77), (34.69, 135.50), (43.19, 141.33), (33.59, 130.40)
@@ -134,6 +138,53 @@ def test_the_pole_is_somebody_s_continent(land: Land) -> None:
 )
 def test_the_map_knows_japan_s_islands_and_its_neighbours(land: Land, at: tuple[float, float], code: str) -> None:
     assert [country.code for country in land.countries_at(*at)] == [code]
+
+
+@pytest.mark.parametrize(
+    ("at", "codes"),
+    [
+        ((67.0, -175.0), ["RU"]),  # Chukotka, across the antimeridian
+        ((68.0, 179.9), ["RU"]),
+        ((68.0, -179.9), ["RU"]),
+        ((67.0, 0.0), []),  # the Norwegian Sea at the same latitude
+        ((-89.99, 77.0), ["AQ"]),
+        ((89.99, 77.0), []),
+    ],
+)
+def test_the_map_has_no_seam(land: Land, at: tuple[float, float], codes: list[str]) -> None:
+    assert [country.code for country in land.countries_at(*at)] == codes
+
+
+def test_no_edge_of_the_map_is_long_enough_to_leave_the_ground(land: Land) -> None:
+    longest = max(dist(a, b) for run in range(len(land._runs)) for a, b in pairwise(land._points(run)))
+    assert longest < 40.0  # 0.25° both ways at the equator; the sagitta is below 32 m
+
+
+def test_the_picture_stands_alone_and_names_what_it_shows(land: Land) -> None:
+    found = judged(land, OSAKA, seen("<tokyo>", TOKYO, 9.0), seen("quincy", QUINCY, 130.0))
+    for language in ("en", "ja"):
+        drawn = draw(found, land, language)
+        root = ElementTree.fromstring(drawn)  # noqa: S314 - our own text
+        assert root.attrib["role"] == "img"
+        assert [child.tag.rpartition("}")[2] for child in root][:2] == ["title", "desc"]
+        assert "http" not in drawn.replace("http://www.w3.org/2000/svg", "")
+        assert headline(found).in_(language) in "".join(root.itertext())
+        assert len(drawn) < 400_000
+
+
+def test_every_verdict_has_words_in_both_languages_and_the_limits_beside_it(land: Land) -> None:
+    for found in (
+        judged(land, OSAKA),
+        judged(land, OSAKA, seen("osaka", OSAKA, 1.0)),
+        judged(land, OSAKA, seen("tokyo", TOKYO, 9.0)),
+        judged(land, OSAKA, seen("quincy", QUINCY, 5.0)),
+        judged(land, OSAKA, seen("osaka", OSAKA, 30.0), limits_ms={"osaka": 10.0}),
+        judged(land, (30.0, 160.0), seen("ship", (30.0, 160.0), 0.5)),
+    ):
+        for language in ("en", "ja"):
+            lines = report(found, language)
+            assert lines[-3:] == [each.in_(language) for each in LIMITS]
+            assert len(lines) >= 4
 
 
 def test_old_and_future_measurements_do_not_count(land: Land) -> None:
