@@ -184,10 +184,15 @@ def compile_table(
     )
 
 
+# A tenant's kind, floor and models.
+_Rights = tuple[TenantFacts, DataClass, tuple[str, ...] | None]
+
+
 class Compiler:
     """Makes tables one after the other, and keeps from the last one what is the same in the next."""
 
     def __init__(self) -> None:
+        self._rights: tuple[tuple[Tenant, ...], Policy, tuple[_Rights, ...]] | None = None
         self._tenants: tuple[tuple[object, ...], tuple[TenantEntry, ...]] | None = None
         self._keys: tuple[tuple[object, ...], tuple[KeyEntry, ...]] | None = None
 
@@ -220,22 +225,33 @@ class Compiler:
             jurisdiction=jurisdiction,
             endpoints=_endpoint_entries(federation, evidence, now=now),
             # first: it adds to the routes and profiles that are taken below
-            tenants=self._tenant_entries(federation, routes, salts),
+            tenants=self._tenant_entries(federation, self._rights_of(federation, policy), routes, salts),
             routes=tuple(routes.routes),
             profiles=tuple(routes.profiles),
             keys=self._key_entries(federation),
             aliases=dict(federation.aliases),
         )
 
+    def _rights_of(self, federation: Federation, policy: Policy) -> tuple[_Rights, ...]:
+        """What each tenant's routes depend on; equal ones are one object."""
+        kept = self._rights
+        if kept is None or kept[1] is not policy or kept[0] != federation.tenants:
+            distinct: dict[_Rights, _Rights] = {}
+            found = ((policy.kind_of(tenant_facts(each)), each.floor, each.models) for each in federation.tenants)
+            kept = (federation.tenants, policy, tuple(distinct.setdefault(rights, rights) for rights in found))
+            self._rights = kept
+        return kept[2]
+
     def _tenant_entries(
-        self, federation: Federation, routes: _Routes, salts: Mapping[str, bytes]
+        self, federation: Federation, rights: tuple[_Rights, ...], routes: _Routes, salts: Mapping[str, bytes]
     ) -> tuple[TenantEntry, ...]:
-        profiles = tuple(map(routes.profile_of, federation.tenants))
-        under = (federation.tenants, profiles, salts)
+        # in the order of the tenants, and with it the numbers of the profiles
+        index = {id(each): routes.profile_of(each) for each in {id(each): each for each in rights}.values()}
+        under = (federation.tenants, rights, tuple(index.values()), salts)
         if self._tenants is not None and _same(self._tenants[0], under):
             return self._tenants[1]
         entries: list[TenantEntry] = []
-        for tenant, profile in zip(federation.tenants, profiles, strict=True):
+        for tenant, profile in zip(federation.tenants, (index[id(each)] for each in rights), strict=True):
             salt = salts.get(tenant.id)
             if salt is None:
                 raise CompileRefused(
@@ -344,7 +360,7 @@ class _Routes:
         self._route_index: dict[RouteSet | Closed, int] = {}
         # kind of tenant → [class][model] → index of the route: made once for all tenants of the kind
         self._all: dict[TenantFacts, dict[DataClass, dict[str, int]]] = {}
-        self._profile_index: dict[tuple[TenantFacts, DataClass, tuple[str, ...] | None], int] = {}
+        self._profile_index: dict[tuple[tuple[str, tuple[tuple[str, int], ...]], ...], int] = {}
         self._of_kind(ANYBODY)
 
     @property
@@ -395,25 +411,17 @@ class _Routes:
             valid_until=None if valid_until == _FOREVER else valid_until,
         )
 
-    def profile_of(self, tenant: Tenant) -> int:
-        """The index of the profile of all tenants of this one's kind, floor and models."""
-        kind = self._policy.kind_of(tenant_facts(tenant))
-        key = (kind, tenant.floor, tenant.models)
-        known = self._profile_index.get(key)
-        if known is not None:
-            return known
-        # The same models in another order, or all of them by name, are the same rights.
-        models = self._models if tenant.models is None else sorted(set(tenant.models).intersection(self._models))
+    def profile_of(self, rights: _Rights) -> int:
+        """The index of the profile of all tenants with these rights, and of those with other ones that come to the
+        same: models in another order or all of them by name, policy profiles that make no difference."""
+        kind, floor, wanted = rights
+        models = self._models if wanted is None else sorted(set(wanted).intersection(self._models))
         whole = len(models) == len(self._models)
-        canonical = (kind, tenant.floor, None if whole else tuple(models))
-        index = self._profile_index.get(canonical)
-        if index is None:
-            index = len(self.profiles)
-            self._profile_index[canonical] = index
-            self.profiles.append(
-                Profile(routes=self._profile_routes(self._of_kind(kind), tenant.floor, None if whole else models))
-            )
-        self._profile_index[key] = index
+        routes = self._profile_routes(self._of_kind(kind), floor, None if whole else models)
+        content = tuple((label, tuple(by_model.items())) for label, by_model in routes.items())
+        index = self._profile_index.setdefault(content, len(self.profiles))
+        if index == len(self.profiles):
+            self.profiles.append(Profile(routes=routes))
         return index
 
     def _profile_routes(

@@ -95,7 +95,7 @@ def test_every_rule_cites_its_source_and_speaks_both_languages() -> None:
             "not compared with a whole number",
         ),
         (
-            f"{HEAD}forbid (principal, action, resource) when {{ context.location_age_s > resource.log_retention_days }};",
+            f"{HEAD}forbid (principal, action, resource) when {{ context.location_age_s > context.class_level }};",
             "2:53",
             "not compared with a whole number",
         ),
