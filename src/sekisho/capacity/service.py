@@ -125,18 +125,23 @@ class CapacityService:
             record_change(connection, now=now, actor=who, action="pool.set", subject=f"pool/{name}"[:160])
             return next(pool for pool in read_pools(connection) if pool.id == name)
 
-    def set_quota(self, quota: Quota, *, who: str) -> None:
-        """A tenant's part of a pool, and what it lends and borrows in its cohort."""
+    def set_quota(self, quota: Quota, *, pool: str = "", who: str) -> None:
+        """A tenant's part of a pool (`pool` names it, or its number in `quota`), and what it lends and borrows."""
         self.known_tenant(quota.tenant)
         if min(quota.nominal, quota.lends, quota.borrows) < 0 or quota.lends > quota.nominal:
-            raise WindowInvalid("a quota is 0 or more, and lends at most what it has", hint="mend it")
+            raise WindowInvalid("a quota is 0 or more, and lends at most what it has", hint="lower `lends`")
         with self.database.write(alone=False) as connection:
-            lock_pools(connection, [quota.pool])
-            if quota.pool not in {pool.number for pool in read_pools(connection)}:
-                raise NameUnknown(f"there is no pool {quota.pool}", hint="`sekisho reserve find` names the pools")
-            store.set_quota(connection, quota)
+            found = next(
+                (each for each in read_pools(connection) if pool == each.id or quota.pool == each.number), None
+            )
+            if found is None:
+                raise NameUnknown(
+                    f"there is no pool {pool or quota.pool!r}", hint="`sekisho reserve pools` names them"
+                )
+            lock_pools(connection, [found.number])
+            store.set_quota(connection, msgspec.structs.replace(quota, pool=found.number))
             record_change(
-                connection, now=self._clock.now(), actor=who, action="quota.set", subject=f"pool/{quota.pool}"
+                connection, now=self._clock.now(), actor=who, action="quota.set", subject=f"pool/{found.id}"[:160]
             )
 
     # -- search

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekisho.cli import lab_texts, policy_texts, receipt_texts, texts
+from sekisho.cli import lab_texts, policy_texts, receipt_texts, reserve_texts, site_texts, texts
 from sekisho.cli.ledger_texts import LEDGER
 from sekisho.cli.pack_texts import EVIDENCE
 from sekisho.cli.texts import Text
@@ -29,10 +29,14 @@ COMMANDS: dict[str, tuple[str, str, Text]] = {
     "evidence": ("sekisho.cli.evidence", "evidence", EVIDENCE),
     "witness": ("sekisho.cli.witness", "witness", receipt_texts.WITNESS),
     "key": ("sekisho.cli.keys", "key", texts.KEY),
+    "site": ("sekisho.cli.site_machine", "site", site_texts.SITE),
+    "operator": ("sekisho.cli.operator", "operator", site_texts.OPERATOR),
+    "pool": ("sekisho.cli.operator", "pool", site_texts.POOL),
     "endpoint": ("sekisho.cli.endpoint", "endpoint", texts.ENDPOINT),
     "ledger": ("sekisho.cli.ledger", "ledger", LEDGER),
     "policy": ("sekisho.cli.policy_change", "policy", policy_texts.POLICY),
     "admin": ("sekisho.cli.policy_change", "admin", policy_texts.ADMIN),
+    "reserve": ("sekisho.cli.reserve", "reserve", reserve_texts.RESERVE),
     "config": ("sekisho.cli.config", "config", texts.CONFIG),
     "lab": ("sekisho.cli.lab", "lab", lab_texts.LAB),
     "reload": ("sekisho.cli.down", "reload", texts.RELOAD),

@@ -1,0 +1,91 @@
+"""Joins reservations to the federation and to residency, which know nothing of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+
+import msgspec
+
+from sekisho.capacity.life import LifeService
+from sekisho.capacity.service import CapacityService
+from sekisho.console.capacity_api import ReserveOffice
+from sekisho.console.services import TableState
+from sekisho.federation.model import Endpoint, Federation
+from sekisho.kernel.classes import DataClass
+from sekisho.kernel.clock import Clock
+from sekisho.kernel.errors import SekishoError
+from sekisho.residency.compile import facts_of, tenant_facts, verdicts_of
+from sekisho.residency.model import Allowed
+from sekisho.runtime.database import Database
+
+_log = logging.getLogger(__name__)
+TICK_EVERY_S = 60.0
+
+
+class Reservations:
+    """`federation` is the one in force; `table` what was compiled from it last (None: nothing is allowed yet)."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        federation: Callable[[], Federation],
+        table: Callable[[], TableState | None],
+        clock: Clock,
+    ) -> None:
+        self._federation = federation
+        self._table = table
+        self._clock = clock
+        self._capacity = CapacityService(
+            database,
+            allowed_sites=self.allowed_sites,
+            tenants=lambda: frozenset(tenant.id for tenant in federation().tenants),
+            sites=lambda: frozenset(site.id for site in federation().sites),
+            clock=clock,
+            new_id=_new_id,
+        )
+        self._life = LifeService(self._capacity, clock=clock, new_id=_new_id)
+        self.office = ReserveOffice(self._capacity, self._life)
+
+    def allowed_sites(self, tenant: str, data_class: str) -> frozenset[str]:
+        """The policy in force is asked about each site, as if an endpoint stood there: GPUs are booked before
+        anything is served from them. The tenant's floor counts as it does on the wire."""
+        state = self._table()
+        asked = next((each for each in DataClass if each.label == data_class), None)
+        if state is None or asked is None:
+            return frozenset()
+        found = next((known for known in state.federation.tenants if known.id == tenant), None)
+        if found is None:
+            return frozenset()
+        sites = state.federation.sites
+        standing = tuple(Endpoint(id=site.id, site=site.id, url="", models=()) for site in sites)
+        now = self._clock.now()
+        facts = facts_of(
+            msgspec.structs.replace(state.federation, endpoints=standing),
+            now=now,
+            evidence_validity_s=state.evidence_validity_s,
+            evidence=state.evidence,
+        )
+        verdicts = verdicts_of(state.policy, tenant_facts(found), facts, now=now)[max(asked, found.floor)]
+        return frozenset(
+            site.id for site, verdict in zip(sites, verdicts, strict=True) if isinstance(verdict, Allowed)
+        )
+
+    async def run(self) -> None:
+        """Ends, warns, reclaims and fills, every minute."""
+        while True:
+            await asyncio.sleep(TICK_EVERY_S)
+            try:
+                await asyncio.to_thread(self._life.tick)
+            except SekishoError as error:
+                _log.error("reservations were not looked after: %s", error)
+
+    def close(self) -> None:
+        self._capacity.close()
+
+
+def _new_id() -> str:
+    return f"rv-{secrets.token_hex(8)}"

@@ -1,0 +1,259 @@
+"""`sekisho reserve …`: reservations of GPUs, through the control plane's API."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from sekisho.capacity.audit import Audit
+from sekisho.capacity.model import Pool
+from sekisho.cli import reserve_texts as texts
+from sekisho.cli.control_client import call
+from sekisho.cli.local import home_option, json_option
+from sekisho.cli.texts import Text
+from sekisho.console.capacity_api import OfferView, PartView, ReservationView, WaitingView
+from sekisho.kernel.classes import LABELS
+
+_BASE = "/api/v1/reserve"
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_STATES = ("booked", "cancelled", "displaced", "no-show", "ended")
+_NEEDED = ("tenant", "gpus", "start", "hours")
+
+
+class _Time(click.ParamType[float]):
+    """`2027-06-01T09:00+09:00` → Unix seconds; without an offset it is the time of this machine."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return datetime.fromisoformat(str(value)).timestamp()
+        except (ValueError, OverflowError, OSError):
+            self.fail(f"{value!r} {texts.BAD_TIME}", param, ctx)
+
+
+def _wish_options(command: _Command) -> _Command:
+    for option in reversed(
+        (
+            click.option("--tenant", help=str(texts.OPTION_TENANT)),
+            click.option(
+                "--class", "data_class", type=click.Choice(LABELS), default="internal", show_default=True,
+                help=str(texts.OPTION_CLASS),
+            ),
+            click.option("--gpus", type=int, help=str(texts.OPTION_GPUS)),
+            click.option("--gpus-min", type=int, help=str(texts.OPTION_GPUS_MIN)),
+            click.option("--gpu", multiple=True, help=str(texts.OPTION_GPU)),
+            click.option("--start", type=_Time(), help=str(texts.OPTION_START)),
+            click.option("--latest-start", type=_Time(), help=str(texts.OPTION_LATEST)),
+            click.option("--hours", type=float, help=str(texts.OPTION_HOURS)),
+            click.option("--site", "sites", multiple=True, help=str(texts.OPTION_SITE)),
+            click.option("--spread", is_flag=True, help=str(texts.OPTION_SPREAD)),
+            click.option(
+                "--priority", type=click.Choice(("critical", "standard", "backfill")), default="standard",
+                show_default=True, help=str(texts.OPTION_PRIORITY),
+            ),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.group(help=str(texts.RESERVE))
+def reserve() -> None:
+    """The help is `texts.RESERVE`."""
+
+
+@reserve.command(help=str(texts.POOLS))
+@json_option
+@home_option
+def pools(*, as_json: bool, root: Path) -> None:
+    """The help is `texts.POOLS`."""
+    found = call(root, "GET", f"{_BASE}/pools", answer=list[Pool])
+    if not _as_json(as_json, found):
+        rows = [(pool.id, pool.gpus, pool.tenant_limit, pool.yen_per_gpu_hour) for pool in found]
+        _table((texts.COLUMN_POOL, texts.COLUMN_GPUS, texts.OPTION_LIMIT, texts.COLUMN_YEN), rows)
+
+
+@reserve.command(help=str(texts.POOL))
+@click.argument("site")
+@click.argument("gpu")
+@click.argument("gpus", type=int)
+@click.option("--yen", type=int, default=0, show_default=True, help=str(texts.OPTION_YEN))
+@click.option("--tenant-limit", type=int, help=str(texts.OPTION_LIMIT))
+@home_option
+def pool(*, site: str, gpu: str, gpus: int, yen: int, tenant_limit: int | None, root: Path) -> None:
+    """The help is `texts.POOL`."""
+    body = {"gpus": gpus, "yen_per_gpu_hour": yen, "tenant_limit": tenant_limit}
+    made = call(root, "PUT", f"{_BASE}/pools/{quote(site, safe='')}/{quote(gpu, safe='')}", body=body, answer=Pool)
+    click.echo(f"{made.id}  {made.gpus}")
+
+
+@reserve.command(help=str(texts.FIND))
+@_wish_options
+@json_option
+@home_option
+def find(*, as_json: bool, root: Path, **given: Any) -> None:
+    """The help is `texts.FIND`."""
+    found = call(root, "POST", f"{_BASE}/find", body=_wish(given), answer=list[OfferView])
+    if _as_json(as_json, found):
+        return
+    if not found:
+        click.echo(texts.NOTHING)
+        sys.exit(1)
+    rows = [
+        (
+            each.id, _when(each.start, each.end), _where(each.parts), each.price_yen,
+            ", ".join(str(texts.DIFFERS.get(kind, kind)) for kind in each.differs) or "–",
+        )
+        for each in found
+    ]  # fmt: skip
+    _table((texts.COLUMN_ID, texts.COLUMN_WHEN, texts.COLUMN_WHERE, texts.COLUMN_YEN, texts.COLUMN_DIFFERS), rows)
+
+
+@reserve.command(help=str(texts.BOOK))
+@click.option("--offer", help=str(texts.OPTION_OFFER))
+@_wish_options
+@json_option
+@home_option
+def book(*, offer: str | None, as_json: bool, root: Path, **given: Any) -> None:
+    """The help is `texts.BOOK`."""
+    if offer is not None:
+        if not given["tenant"]:
+            raise click.UsageError(texts.NEEDS(options="--tenant"))
+        body: dict[str, Any] = {"tenant": given["tenant"], "offer": offer}
+        made = call(root, "POST", f"{_BASE}/offers", body=body, answer=ReservationView)
+    else:
+        made = call(root, "POST", f"{_BASE}/reservations", body=_wish(given), answer=ReservationView)
+    if not _as_json(as_json, made):
+        what = f"{_where(made.parts)}, {_when(made.start, made.end)}, ¥{made.price_yen:,}"
+        click.echo(texts.BOOKED(id=made.id, what=what))
+
+
+@reserve.command("list", help=str(texts.LIST))
+@click.option("--tenant", help=str(texts.OPTION_TENANT))
+@click.option(
+    "--state",
+    type=click.Choice(_STATES),
+    help=str(texts.OPTION_STATE),
+)
+@json_option
+@home_option
+def list_(*, tenant: str | None, state: str | None, as_json: bool, root: Path) -> None:
+    """The help is `texts.LIST`."""
+    query = {name: value for name, value in (("tenant", tenant), ("state", state), ("limit", "1000")) if value}
+    found = call(root, "GET", f"{_BASE}/reservations", query=query, answer=list[ReservationView])
+    if not _as_json(as_json, found):
+        rows = [
+            (each.id, each.tenant, each.state, _when(each.start, each.end), _where(each.parts), each.price_yen)
+            for each in found
+        ]
+        _table(
+            (
+                texts.COLUMN_ID, texts.COLUMN_TENANT, texts.COLUMN_STATE, texts.COLUMN_WHEN, texts.COLUMN_WHERE,
+                texts.COLUMN_YEN,
+            ),
+            rows,
+        )  # fmt: skip
+
+
+@reserve.command(help=str(texts.EXTEND))
+@click.argument("reservation", metavar="ID")
+@click.option("--end", type=_Time(), required=True, help=str(texts.OPTION_END))
+@home_option
+def extend(*, reservation: str, end: float, root: Path) -> None:
+    """The help is `texts.EXTEND`."""
+    path = f"{_BASE}/reservations/{quote(reservation, safe='')}/extend"
+    made = call(root, "POST", path, body={"end": end}, answer=ReservationView)
+    click.echo(texts.EXTENDED(id=made.id, end=_minute(made.end), yen=f"{made.price_yen:,}"))
+
+
+@reserve.command(help=str(texts.CANCEL))
+@click.argument("reservation", metavar="ID")
+@home_option
+def cancel(*, reservation: str, root: Path) -> None:
+    """The help is `texts.CANCEL`."""
+    path = f"{_BASE}/reservations/{quote(reservation, safe='')}/cancel"
+    made = call(root, "POST", path, answer=ReservationView)
+    click.echo(texts.CANCELLED(id=made.id, yen=f"{made.refund_yen:,}"))
+
+
+@reserve.command(help=str(texts.WAITLIST))
+@_wish_options
+@json_option
+@home_option
+def waitlist(*, as_json: bool, root: Path, **given: Any) -> None:
+    """The help is `texts.WAITLIST`."""
+    if given["tenant"]:
+        joined = call(root, "POST", f"{_BASE}/waitlist", body=_wish(given), answer=WaitingView)
+        if not _as_json(as_json, joined):
+            click.echo(texts.WAITING(id=joined.id, place=joined.place))
+        return
+    found = call(root, "GET", f"{_BASE}/waitlist", answer=list[WaitingView])
+    if not _as_json(as_json, found):
+        rows = [
+            (each.place, each.id, each.tenant, each.gpus, _when(each.start, each.start + int(each.hours * 3600)))
+            for each in found
+        ]
+        _table((texts.COLUMN_PLACE, texts.COLUMN_ID, texts.COLUMN_TENANT, texts.COLUMN_GPUS, texts.COLUMN_WHEN), rows)
+
+
+@reserve.command(help=str(texts.AUDIT))
+@json_option
+@home_option
+def audit(*, as_json: bool, root: Path) -> None:
+    """The help is `texts.AUDIT`."""
+    found = call(root, "GET", f"{_BASE}/audit", answer=Audit)
+    if not _as_json(as_json, found):
+        for proof in found.pools:
+            click.echo(
+                texts.AUDIT_POOL(pool=proof.pool, peak=proof.peak, gpus=proof.gpus, allocations=proof.allocations)
+            )
+        for fault in found.faults:
+            click.echo(fault, err=True)
+        if not found.faults:
+            click.echo(texts.AUDIT_GOOD)
+    if found.faults:
+        sys.exit(1)
+
+
+def _wish(given: dict[str, Any]) -> dict[str, Any]:
+    missing = [f"--{name}" for name in _NEEDED if given[name] is None]
+    if missing:
+        raise click.UsageError(texts.NEEDS(options=" ".join(missing)))
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+
+
+def _as_json(wanted: bool, value: object) -> bool:
+    if wanted:
+        click.echo(msgspec.json.format(msgspec.json.encode(value), indent=1).decode())
+    return wanted
+
+
+def _table(columns: tuple[Text, ...], rows: Sequence[tuple[object, ...]]) -> None:
+    table = Table()
+    for column in columns:
+        table.add_column(str(column), overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+    Console(highlight=False, markup=False).print(table)
+
+
+def _where(parts: tuple[PartView, ...]) -> str:
+    return ", ".join(f"{part.gpus} × {part.pool}" for part in parts)
+
+
+def _when(start: int, end: int) -> str:
+    return f"{_minute(start)} – {_minute(end)}"
+
+
+def _minute(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")

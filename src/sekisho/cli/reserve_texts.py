@@ -1,0 +1,82 @@
+"""What `sekisho reserve` says, in both languages."""
+
+from __future__ import annotations
+
+from sekisho.cli.texts import Text
+
+RESERVE = Text(
+    "Reserve GPUs: find, book, list, extend, cancel, waitlist, audit.",
+    "GPU を予約します（検索、予約、一覧、延長、取消、待機、監査）。",
+)
+POOLS = Text("List the pools of GPUs that can be reserved.", "予約できる GPU のプールを一覧表示します。")
+POOL = Text(
+    "Make or change a pool: so many GPUs of one model at a site.",
+    "プール（ある拠点の同一機種の GPU 群）を作成または変更します。",
+)
+FIND = Text(
+    "Show what can be had: exactly that, or at least six alternatives, each bookable by its id for five minutes.",
+    "予約できる枠を表示します。希望どおりの枠がなければ、6 件以上の代案を示します。"
+    "各案は 5 分間、その ID で予約できます。",
+)
+BOOK = Text(
+    "Book an offer by its id (--offer), or the window that the options describe.",
+    "代案の ID（--offer）、またはオプションで示した枠を予約します。",
+)
+LIST = Text("List reservations in the order of their beginnings.", "予約を開始順に一覧表示します。")
+EXTEND = Text("Give a reservation a later end.", "予約の終了時刻を遅らせます。")
+CANCEL = Text("Give a reservation up; says how much is refunded.", "予約を取り消し、返金額を表示します。")
+WAITLIST = Text(
+    "Show the waitlist in the order in which it is served; with --tenant, join it.",
+    "待機リストを割り当て順に表示します。--tenant を付けると待機リストに登録します。",
+)
+AUDIT = Text(
+    "Prove from the database's rows that no GPU is sold twice; exit code 1 when something does not agree.",
+    "GPU が二重に販売されていないことをデータベースの行から証明します。不整合があれば終了コードは 1 です。",
+)
+OPTION_TENANT = Text("For whom.", "予約するテナント。")
+OPTION_CLASS = Text("Data class of the work.", "処理するデータ区分。")
+OPTION_GPUS = Text("How many GPUs.", "GPU の数。")
+OPTION_GPUS_MIN = Text("Be content with so many.", "最低限必要な GPU の数。")
+OPTION_GPU = Text("GPU model (several: any of them).", "GPU の機種（複数指定時はいずれか）。")
+OPTION_START = Text("Earliest start, 2027-06-01T09:00+09:00.", "最も早い開始時刻（例：2027-06-01T09:00+09:00）。")
+OPTION_LATEST = Text("Latest start (default: the earliest).", "最も遅い開始時刻（既定：最も早い開始時刻）。")
+OPTION_HOURS = Text("How long, in hours (a multiple of 0.25).", "時間数（0.25 の倍数）。")
+OPTION_SITE = Text("Only at this site (several: any of them).", "拠点を限定（複数指定時はいずれか）。")
+OPTION_SPREAD = Text("Pools may be combined.", "複数のプールに分けてもよい。")
+OPTION_PRIORITY = Text("How firmly it holds.", "優先度。")
+OPTION_OFFER = Text("Id of an offer of `reserve find`.", "`reserve find` が示した代案の ID。")
+OPTION_STATE = Text("Only those in this state.", "この状態の予約だけを表示。")
+OPTION_END = Text("The new end.", "新しい終了時刻。")
+OPTION_YEN = Text("Price of a GPU for an hour, in yen.", "GPU 1 基 1 時間の料金（円）。")
+OPTION_LIMIT = Text("The most that one tenant may hold (default: all).", "1 テナントの上限（既定：全数）。")
+BAD_TIME = Text("is not a time: write 2027-06-01T09:00+09:00", "は時刻として読めません。例：2027-06-01T09:00+09:00")
+NEEDS = Text("without --offer, {options} are needed", "--offer を使わない場合は {options} が必要です")
+BOOKED = Text("{id} is booked: {what}", "{id} を予約しました：{what}")
+CANCELLED = Text("{id} is cancelled; {yen} yen are refunded.", "{id} を取り消しました。返金額は {yen} 円です。")
+EXTENDED = Text(
+    "{id} ends {end} now; it costs {yen} yen.", "{id} の終了時刻は {end} になりました。料金は {yen} 円です。"
+)
+NOTHING = Text("Nothing can be had.", "予約できる枠はありません。")
+WAITING = Text("{id} is on the waitlist, place {place}.", "{id} を待機リストに登録しました（順位 {place}）。")
+AUDIT_POOL = Text(
+    "{pool}: at most {peak} of {gpus} GPUs are taken at a time ({allocations} allocations)",
+    "{pool}：同時使用は最大 {peak} / {gpus} 基（割り当て {allocations} 件）",
+)
+AUDIT_GOOD = Text("All agrees: nothing is sold twice.", "すべて整合しています。二重販売はありません。")
+COLUMN_ID = Text("id", "ID")
+COLUMN_TENANT = Text("tenant", "テナント")
+COLUMN_STATE = Text("state", "状態")
+COLUMN_WHEN = Text("when", "期間")
+COLUMN_WHERE = Text("where", "場所")
+COLUMN_YEN = Text("yen", "料金（円）")
+COLUMN_DIFFERS = Text("differs", "希望との違い")
+COLUMN_PLACE = Text("place", "順位")
+COLUMN_GPUS = Text("GPUs", "GPU 数")
+COLUMN_POOL = Text("pool", "プール")
+DIFFERS = {
+    "later": Text("later", "開始が遅い"),
+    "shorter": Text("shorter", "短い"),
+    "fewer": Text("fewer", "GPU が少ない"),
+    "site": Text("other site", "別の拠点"),
+    "gpu": Text("other GPU", "別の GPU"),
+}
