@@ -1,8 +1,8 @@
 """Scenario 1: confidential traffic under load while sites fail and recover; nothing of it crosses the border.
 
-The two are told apart by destination: US West serves the very model that confidential clients ask for, so a packet on
-any line to it would be a leak. Virginia serves the canary's model alone, and public clients ask for that all the time:
-those packets must be seen. Later every site in Japan is gone at once: then confidential work has to be lost or refused.
+The two are told apart by destination. US West serves the very model that confidential clients ask for: a packet
+to it would be a leak. Virginia serves the canary's model alone, and public clients ask for it all along: such packets
+must be seen. Later every site in Japan is gone at once: then confidential work has to be lost or refused.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Scenario 3: the line between Tokyo and Osaka is cut, and heals.
 
-The gateway and the clients are in Tokyo, the control plane in Osaka, models in Osaka and Ishikari. While the line is cut
+The gateway and the clients are in Tokyo, the control plane in Osaka, models in Osaka and Ishikari. With the line cut
 the gateway goes on with its last route table, and Ishikari serves. When the evidence under that table has run out,
-confidential routes close by themselves, public ones do not. After the heal the gateway gets a new table, and they open
-again. The evidence is what the configuration declares, with a validity of seconds.
+confidential routes close by themselves, public ones do not. After the heal the gateway gets a new table, and they
+open again. The evidence is what the configuration declares, valid for seconds.
 """
 
 from __future__ import annotations
