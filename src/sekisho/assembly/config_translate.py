@@ -202,7 +202,7 @@ class Translator:
 
     def federation(self, raw: written.RawConfig) -> Federation:
         operators = tuple(self._operator(each, ("operator", place)) for place, each in enumerate(raw.operator))
-        sites = tuple(self._site(each, ("site", place)) for place, each in enumerate(raw.site))
+        sites = tuple(self.site(each, ("site", place)) for place, each in enumerate(raw.site))
         endpoints = tuple(self._endpoint(each, ("endpoint", place)) for place, each in enumerate(raw.endpoint))
         pools = tuple(self._pool(each, ("pool", place)) for place, each in enumerate(raw.pool))
         tenants = tuple(self._tenant(each, ("tenant", place)) for place, each in enumerate(raw.tenant))
@@ -251,7 +251,7 @@ class Translator:
         self._country(raw.law, (*path, "law"))
         return Operator(id=raw.id, name=raw.name or raw.id, country=raw.country, law=raw.law)
 
-    def _site(self, raw: written.RawSite, path: TomlPath) -> Site:
+    def site(self, raw: written.RawSite, path: TomlPath) -> Site:
         self._country(raw.country, (*path, "country"))
         prefecture = None
         if raw.prefecture is not None:

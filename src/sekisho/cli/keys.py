@@ -33,7 +33,7 @@ class NoDemoKey(SekishoError):
     code = "key.no_demo_key"
 
 
-class _Duration(click.ParamType[float]):
+class Duration(click.ParamType[float]):
     """`90d` → seconds."""
 
     name = "duration"
@@ -75,7 +75,7 @@ def list_keys(*, as_json: bool, root: Path) -> None:
 @key.command(help=str(texts.KEY_CREATE))
 @click.option("--tenant", required=True, help=str(texts.OPTION_TENANT))
 @click.option("--label", default="", help=str(texts.OPTION_LABEL))
-@click.option("--expires", "expires_s", type=_Duration(), help=str(texts.OPTION_EXPIRES))
+@click.option("--expires", "expires_s", type=Duration(), help=str(texts.OPTION_EXPIRES))
 @json_option
 @home_option
 def create(*, tenant: str, label: str, expires_s: float | None, as_json: bool, root: Path) -> None:

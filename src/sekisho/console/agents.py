@@ -10,49 +10,38 @@ import asyncio
 import base64
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from litestar import Response, Router, post
 from litestar.di import NamedDependency
-from msgspec import Meta
 
 from sekisho.console.inject import Asked
 from sekisho.federation.enrol import EnrolmentService
 from sekisho.federation.enrolments import Agent
 from sekisho.federation.errors import AgentRefused, EnrolmentRefused
-from sekisho.federation.report import HeartbeatAnswer
-from sekisho.federation.signing import answer_text
+from sekisho.federation.report import (
+    Challenged,
+    HandedIn,
+    HandIn,
+    HeartbeatAnswer,
+    KeyChanged,
+    NewKey,
+    Submission,
+    Taken,
+)
+from sekisho.federation.signing import COUNTER_HEADER, SIGNATURE_HEADER, SITE_HEADER, answer_text
 from sekisho.federation.sites import SignedRequest, SiteService
 from sekisho.kernel.clock import Clock
 from sekisho.kernel.errors import SekishoError
 
 T = TypeVar("T")
-SITE_HEADER = "X-Sekisho-Site"
-COUNTER_HEADER = "X-Sekisho-Counter"
-SIGNATURE_HEADER = "X-Sekisho-Signature"
 MAX_EVIDENCE_BYTES = 2 << 20
 # Heart-beats in the time for which one holds: five may be lost before a route closes.
 BEATS = 6
 # Evidence is asked for again when this share of its time is left.
 _ATTEST_AGAIN = 0.5
-
-
-class Challenged(msgspec.Struct, frozen=True, kw_only=True):
-    """What evidence has to bind; times in Unix seconds."""
-
-    nonce: bytes
-    expires_at: float
-
-
-class Taken(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of evidence: `level` as RFC 9334 results have it, or `code` of the refusal with its words."""
-
-    accepted: bool
-    level: str = ""
-    code: str = ""
-    fact: str = ""
 
 
 class Evidences(Protocol):
@@ -61,37 +50,6 @@ class Evidences(Protocol):
     def wanted(self, site: str, *, now: float) -> bool: ...
     def challenge(self, site: str, *, now: float) -> Challenged: ...
     def submit(self, site: str, nonce: bytes, evidence: bytes, public_key: bytes, *, now: float) -> Taken: ...
-
-
-class HandIn(msgspec.Struct, frozen=True, kw_only=True):
-    """What an agent hands in. `declaration`: the file of `sekisho site declare`, as it is."""
-
-    token: Annotated[str, Meta(max_length=200)]
-    spki: Annotated[str, Meta(max_length=400)]
-    proof: bytes
-    declaration: msgspec.Raw
-
-
-class HandedIn(msgspec.Struct, frozen=True, kw_only=True):
-    site: str
-    enrolment: str
-    pin: str
-    state: str
-
-
-class NewKey(msgspec.Struct, frozen=True, kw_only=True):
-    spki: Annotated[str, Meta(max_length=400)]
-    proof: bytes
-
-
-class KeyChanged(msgspec.Struct, frozen=True, kw_only=True):
-    site: str
-    pin: str
-
-
-class Submission(msgspec.Struct, frozen=True, kw_only=True):
-    nonce: bytes
-    evidence: bytes
 
 
 class AgentDesk:

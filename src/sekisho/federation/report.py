@@ -1,4 +1,4 @@
-"""What a site's agent says of itself with each heart-beat, and what it is told in return: one form for both sides."""
+"""What a site's agent says and is told: one form for both sides of /agent/v1."""
 
 from __future__ import annotations
 
@@ -63,3 +63,50 @@ class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
     every_s: float
     validity_s: float
     attest: bool = False
+
+
+class Challenged(msgspec.Struct, frozen=True, kw_only=True):
+    """What evidence has to bind; times in Unix seconds."""
+
+    nonce: bytes
+    expires_at: float
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of evidence: `level` as RFC 9334 results have it, or `code` of the refusal with its words."""
+
+    accepted: bool
+    level: str = ""
+    code: str = ""
+    fact: str = ""
+
+
+class HandIn(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent hands in. `declaration`: the file of `sekisho site declare`, as it is."""
+
+    token: Annotated[str, Meta(max_length=200)]
+    spki: Annotated[str, Meta(max_length=400)]
+    proof: bytes
+    declaration: msgspec.Raw
+
+
+class HandedIn(msgspec.Struct, frozen=True, kw_only=True):
+    site: str
+    enrolment: str
+    pin: str
+    state: str
+
+
+class NewKey(msgspec.Struct, frozen=True, kw_only=True):
+    spki: Annotated[str, Meta(max_length=400)]
+    proof: bytes
+
+
+class KeyChanged(msgspec.Struct, frozen=True, kw_only=True):
+    site: str
+    pin: str
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    nonce: bytes
+    evidence: bytes

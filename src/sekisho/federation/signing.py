@@ -16,6 +16,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+# Names of headers of a signed request; the answer is signed in the last of them.
+SITE_HEADER = "X-Sekisho-Site"
+COUNTER_HEADER = "X-Sekisho-Counter"
+SIGNATURE_HEADER = "X-Sekisho-Signature"
 _DECLARATION = b"sekisho/site-declaration/v1\n"
 _ENROLMENT = b"sekisho/enrolment/v1\n"
 _ROTATION = b"sekisho/key-rotation/v1\n"

@@ -1,0 +1,163 @@
+"""The agent's side of /agent/v1: requests signed by its key, answers believed only with the control plane's
+signature."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import itertools
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import httpx
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sekisho.assembly.site_home import Enrolment
+from sekisho.federation.declare import SignedDeclaration, encode_signed
+from sekisho.federation.errors import AgentRefused
+from sekisho.federation.report import HandedIn, HandIn
+from sekisho.federation.signing import (
+    COUNTER_HEADER,
+    SIGNATURE_HEADER,
+    SITE_HEADER,
+    agent_sign,
+    answer_text,
+    control_signed,
+    enrolment_text,
+    parse_operator_key,
+    request_text,
+    spki_of,
+)
+from sekisho.kernel.errors import SekishoError
+
+T = TypeVar("T", bound=msgspec.Struct)
+_TIMEOUT_S = 15.0
+
+
+class ControlAway(SekishoError):
+    """The control plane did not answer, or what answered is not the one that invited this site."""
+
+    code = "site.control_away"
+
+
+class _Problem(msgspec.Struct, kw_only=True):
+    detail: str = ""
+    code: str = "site.control_answer"
+    hint: str = ""
+
+
+def counters() -> Callable[[], int]:
+    """Microseconds of the wall clock, each above the one before."""
+    last = itertools.accumulate(itertools.repeat(0), lambda before, _: max(before + 1, time.time_ns() // 1000))
+    next(last)
+    return last.__next__
+
+
+class ControlClient:
+    """One request at a time: a request that overtook another would make that one look replayed."""
+
+    def __init__(self, enrolment: Enrolment) -> None:
+        self._enrolment = enrolment
+        self._counter = counters()
+        control = parse_operator_key(enrolment.control_key)  # any Ed25519 key in hex
+        if control is None:
+            raise ControlAway("enrolment.json has no control plane's key", hint="enrol again")
+        self._control = control
+        self._client = client(enrolment.control, enrolment.ca)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def call(self, key: ec.EllipticCurvePrivateKey, path: str, body: msgspec.Struct, answer: type[T]) -> T:
+        """The answer, whose signature was checked. Raises AgentRefused when control says no, ControlAway
+        otherwise."""
+        site = self._enrolment.site
+        data = msgspec.json.encode(body)
+        counter = self._counter()
+        text = request_text(method="POST", path=path, site=site, counter=counter, body=data)
+        headers = {
+            SITE_HEADER: site,
+            COUNTER_HEADER: str(counter),
+            SIGNATURE_HEADER: base64.b64encode(agent_sign(key, text)).decode(),
+        }
+        response = _post(self._client, path, data, headers)
+        if response.is_error:
+            raise _refusal(response)
+        if not self._believed(response, answer_text(site=site, counter=counter, body=response.content)):
+            raise ControlAway(
+                f"what answers at {self._enrolment.control} is not the control plane that invited this site",
+                code="site.control_unbelieved",
+                hint="somebody may stand between; the agent goes on with what it was told before",
+            )
+        return _decoded(response, answer)
+
+    def _believed(self, response: httpx.Response, text: bytes) -> bool:
+        try:
+            signature = base64.b64decode(response.headers.get(SIGNATURE_HEADER, ""), validate=True)
+        except (binascii.Error, ValueError):
+            return False
+        return control_signed(self._control, signature, text)
+
+
+def hand_in(
+    control: str,
+    *,
+    ca: str | None,
+    token: str,
+    key: ec.EllipticCurvePrivateKey,
+    declaration: SignedDeclaration,
+) -> HandedIn:
+    """Enrols: the one call that no approved key signs. Raises AgentRefused with control's own code, or
+    ControlAway."""
+    spki = spki_of(key.public_key())
+    text = enrolment_text(token=token, spki=spki, declaration=declaration.declaration.canonical())
+    body = HandIn(
+        token=token,
+        spki=spki,
+        proof=agent_sign(key, text),
+        declaration=msgspec.Raw(encode_signed(declaration)),
+    )
+    with client(control, ca) as connection:
+        response = _post(connection, "/agent/v1/enrol", msgspec.json.encode(body), {})
+    if response.is_error:
+        raise _refusal(response)
+    return _decoded(response, HandedIn)
+
+
+def client(control: str, ca: str | None) -> httpx.Client:
+    # trust_env: a proxy of the environment has no business between the two
+    return httpx.Client(base_url=control, timeout=_TIMEOUT_S, trust_env=False, verify=ca or True)
+
+
+def _post(connection: httpx.Client, path: str, data: bytes, headers: dict[str, str]) -> httpx.Response:
+    try:
+        return connection.post(path, content=data, headers={**headers, "Content-Type": "application/json"})
+    except (httpx.HTTPError, OSError) as error:
+        raise ControlAway(
+            f"the control plane at {connection.base_url} can't be reached: {error}",
+            hint="the agent tries again; confidential routes close when no heart-beat comes through",
+        ) from None
+
+
+def _refusal(response: httpx.Response) -> SekishoError:
+    try:
+        problem = msgspec.json.decode(response.content, type=_Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        problem = _Problem()
+    fact = problem.detail or f"the control plane answered {response.status_code}"
+    if response.status_code >= 500 or problem.code == "site.control_answer":
+        return ControlAway(fact, hint=problem.hint or "look at the control plane's log")
+    return AgentRefused(fact, code=problem.code, hint=problem.hint)
+
+
+def _decoded(response: httpx.Response, answer: type[T]) -> T:
+    try:
+        return msgspec.json.decode(response.content, type=answer)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ControlAway(
+            f"the control plane's answer can't be read: {error}",
+            code="site.control_answer",
+            hint="do the agent and the control plane have the same version?",
+        ) from None
