@@ -65,12 +65,6 @@ class Finished(ReserveFault):
     code = "reserve.finished"
 
 
-class GuardMissing(ReserveFault):
-    """The database lacks the guards against selling twice."""
-
-    code = "reserve.guard_missing"
-
-
 class Oversold(ReserveFault):
     """The second guard stopped what the first one let through: a fault of ours, and nothing was written."""
 
