@@ -178,7 +178,8 @@ def explain_(*, tenant: str, data_class: str, model: str, config: Path | None, r
         query = {"tenant": tenant, "class": data_class, "model": model}
         told = call(root, "GET", "/api/v1/why", query=query, answer=Explanation)
         rules = call(root, "GET", "/api/v1/policies", answer=PolicyInForce).rules
-    show_explanation(told, {rule.id: (f"{rule.file}:{rule.line}", rule.source) for rule in rules})
+    # A rule that permits and forbids stands there twice, together: the first place is enough.
+    show_explanation(told, {rule.id: (f"{rule.file}:{rule.line}", rule.source) for rule in reversed(rules)})
     sys.exit(1 if told.code else 0)
 
 

@@ -81,3 +81,34 @@ def test_wrong_attempts_are_limited_in_all_and_forgotten() -> None:
         attempts.wrong(f"address-{number}", now=NOW)
     assert attempts.wait_s("fresh", now=NOW + 1) == pytest.approx(59)
     assert attempts.wait_s("fresh", now=NOW + 61) == 0
+
+
+class Sato:
+    """One administrator, who can be revoked."""
+
+    stands_now = True
+
+    def name_of(self, token: str) -> str | None:
+        return "sato" if self.stands_now and token == "sk-admin-of-sato" else None
+
+    def stands(self, name: str) -> bool:
+        return self.stands_now and name == "sato"
+
+
+def test_a_session_has_the_name_of_whoever_signed_in_and_ends_with_them() -> None:
+    sato = Sato()
+    named = Sessions(TOKEN, sato)
+    assert (named.who("sk-admin-of-sato"), named.who(TOKEN), named.who("x")) == ("sato", "admin", None)
+    cookie = named.start(nonce=NONCE, now=NOW, name="sato")
+    session = named.open(cookie, now=NOW)
+    assert session is not None
+    assert session.name == "sato"
+    assert named.form_fits(session, session.csrf)
+    bare = named.open(named.start(nonce=NONCE, now=NOW), now=NOW)
+    assert bare is not None
+    assert bare.name == "admin"
+    assert not named.form_fits(bare, session.csrf)
+    assert named.open(cookie.replace(".sato.", ".suzuki."), now=NOW) is None
+    assert named.open(cookie.replace(".sato.", "."), now=NOW) is None
+    sato.stands_now = False
+    assert named.open(cookie, now=NOW) is None
