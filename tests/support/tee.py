@@ -77,7 +77,7 @@ class FakeAmd:
 
     @property
     def roots(self) -> dict[str, snp.Roots]:
-        return {self.line: snp.Roots(ark=self.ark)}
+        return {self.line: snp.Roots(ark=self.ark, intermediates=(self.ask,))}
 
     def leaf(self, **spl: int) -> bytes:
         """The chip's certificate; `spl` overrides versions that it was issued for."""

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from sekisho.federation.attester import NONCE_BYTES
 from sekisho.kernel.errors import SekishoError
 from sekisho.residency import evidence_store as store
-from sekisho.residency.attestation import tdx
-from sekisho.residency.attestation.appraise import Anchors, Appraisal, appraise
+from sekisho.residency.attestation import snp, tdx
+from sekisho.residency.attestation.appraise import Anchors, Appraisal, appraise, vcek_name
 from sekisho.residency.attestation.references import Reference
 from sekisho.residency.attestation.refusals import Refused, refuse
 from sekisho.residency.attestation.register import SignedEntry, Signer, fault_of
@@ -291,22 +291,26 @@ class EvidenceService:
             return store.references(connection)
 
     def import_collateral(self, document: bytes, *, now: float, actor: str) -> CollateralRow:
-        """Keeps TDX collateral in the country's cache. Nothing is fetched: it comes as a file."""
-        names = tdx.name_collateral(document)
-        if names is None:
+        """Keeps TDX collateral (JSON) or a VCEK (DER) in the country's cache. Nothing is fetched: it is a file."""
+        tdx_names, chip = tdx.name_collateral(document), snp.chip_of_certificate(document)
+        if tdx_names is not None:
+            kind, name, until = "tdx", tdx_names.fmspc, tdx_names.until
+        elif chip is not None:
+            kind, name, until = "snp", vcek_name(chip[0]), chip[1]
+        else:
             raise EvidenceRefused(
-                "this is no TDX collateral",
-                hint="give the JSON that a PCCS client writes (TCB info, QE identity, revocation lists)",
+                "this is neither TDX collateral nor a VCEK",
+                hint="give the JSON that a PCCS client writes, or the DER certificate of AMD's KDS",
             )
-        if names.until <= now:
+        if until <= now:
             raise EvidenceRefused(
                 "this collateral has run out", code="evidence.collateral_expired", hint="fetch a newer one"
             )
         row = CollateralRow(
-            name=names.fmspc,
-            kind="tdx",
+            name=name,
+            kind=kind,
             digest=hashlib.sha256(document).hexdigest(),
-            until=names.until,
+            until=until,
             imported_by=actor,
             imported_at=now,
         )

@@ -36,7 +36,8 @@ _VECTOR = ("instance-identity", "configuration", "executables", "hardware", "run
 
 
 class Anchors(msgspec.Struct, frozen=True, kw_only=True):
-    """What an installation holds evidence against. `collateral`: FMSPC → document. `register`: hardware id → entry.
+    """What an installation holds evidence against. `collateral`: FMSPC → document, and `vcek_name` → VCEK (DER), for
+    hosts that hand over none. `register`: hardware id → entry.
     `amd_roots` and `nvidia_root` are None for the vendored ones (tests bring makers of their own)."""
 
     references: tuple[Reference, ...] = ()
@@ -185,9 +186,11 @@ def verify(part: EvidencePart, anchors: Anchors, *, now: float) -> Claims | Refu
     """One report by the verifier of its kind."""
     match part.kind:
         case "snp":
-            return snp.verify(part.report, part.certificates, now=now, roots=anchors.amd_roots)
+            known = part.certificates or _vcek(anchors, snp.chip_of(part.report))
+            return snp.verify(part.report, known, now=now, roots=anchors.amd_roots)
         case "azure-snp":
-            return azure.verify(part.report, part.certificates, now=now, roots=anchors.amd_roots)
+            known = part.certificates or _vcek(anchors, azure.chip_of(part.report))
+            return azure.verify(part.report, known, now=now, roots=anchors.amd_roots)
         case "tdx":
             fmspc = tdx.fmspc_of(part.report)
             if fmspc is None:
@@ -202,6 +205,16 @@ def verify(part: EvidencePart, anchors: Anchors, *, now: float) -> Claims | Refu
             return simulated.verify(part.report)
         case _:
             assert_never(part.kind)
+
+
+def vcek_name(chip: str) -> str:
+    """The name of a chip's certificate in the cache."""
+    return "vcek-" + hashlib.sha256(chip.encode()).hexdigest()[:48]
+
+
+def _vcek(anchors: Anchors, chip: str) -> tuple[bytes, ...]:
+    cached = anchors.collateral.get(vcek_name(chip))
+    return () if cached is None else (cached,)
 
 
 def _weigh(claims: Claims, site: str, anchors: Anchors, *, now: float) -> Part:

@@ -39,6 +39,11 @@ class _RuntimeClaims(msgspec.Struct, rename="kebab"):
 _read_claims = msgspec.json.Decoder(_RuntimeClaims).decode
 
 
+def chip_of(data: bytes) -> str:
+    """Whose certificate the report inside needs (hex); empty for what is no HCL report."""
+    return snp.chip_of(data[_HEADER_BYTES:_DATA_AT])
+
+
 def verify(
     data: bytes, certificates: Sequence[bytes], *, now: float, roots: Mapping[str, snp.Roots] | None = None
 ) -> Claims | Refused:

@@ -127,6 +127,21 @@ def parse(data: bytes) -> Report | None:
     )
 
 
+def chip_of(data: bytes) -> str:
+    """Whose certificate a report needs (hex); empty for what is no report."""
+    report = parse(data)
+    return report.chip_id.hex() if report is not None else ""
+
+
+def chip_of_certificate(der: bytes) -> tuple[str, float] | None:
+    """The chip (hex, as in reports) that a VCEK is of, and when it ends; None for what is no VCEK."""
+    certificate = read_certificate(der)
+    hardware_id = certificate.extensions.get(_HARDWARE_ID, b"") if certificate is not None else b""
+    if certificate is None or certificate.common_name != "SEV-VCEK" or len(hardware_id) not in (8, 64):
+        return None
+    return hardware_id.ljust(64, b"\0").hex(), certificate.until
+
+
 def verify(
     data: bytes, certificates: Sequence[bytes], *, now: float, roots: Mapping[str, Roots] | None = None
 ) -> Claims | Refused:

@@ -196,6 +196,16 @@ def test_tdx_needs_collateral_from_the_cache(service: EvidenceService) -> None:
             service.import_collateral(document, now=at, actor="admin")
 
 
+def test_a_host_that_hands_over_no_certificate_is_served_from_the_cache(service: EvidenceService) -> None:
+    def bare(nonce: bytes, key: bytes) -> bytes:
+        return bundle(EvidencePart(kind="snp", report=tee.genoa().report(report_data(nonce, key))))
+
+    assert code(answer(service, bare)) == "attestation.chain_broken"
+    row = service.import_collateral(tee.genoa().leaf(), now=NOW, actor="admin")
+    assert row.kind == "snp"
+    kept(answer(service, bare))
+
+
 def test_an_entry_needs_its_operator_and_another_auditor(service: EvidenceService) -> None:
     trust(service)
     good = entry("snp:00ff")
