@@ -98,7 +98,12 @@ class ControlPlane:
             self.database, lambda: self._loaded.federation, sites=self.offices.admin.sites
         )
         self.admins = Admins(self.database)
-        self.policies = PolicyService(self.database, standing=self._standing, created_at=self._created_at)
+        self.policies = PolicyService(
+            self.database,
+            standing=self._standing,
+            jurisdiction=lambda: self._loaded.jurisdiction,
+            created_at=self._created_at,
+        )
         self._policy_fault: Fault | None = None
         self._adopt_policies()
         self._workers = Workers(home.run)

@@ -75,7 +75,7 @@ class PolicyVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PolicyService:
-    """`standing` gives what holds now; `created_at` when an administrator's account was made (None: from the start).
+    """`standing` gives what holds now, `jurisdiction` that part of it alone (asked often); `created_at` when an administrator's account was made (None: from the start).
 
     Blocking. One for each control plane: it keeps the policy in force with all its answers.
     """
@@ -85,10 +85,12 @@ class PolicyService:
         database: Database,
         *,
         standing: Callable[[], Standing],
+        jurisdiction: Callable[[], str],
         created_at: Callable[[str], float | None],
     ) -> None:
         self._database = database
         self._standing = standing
+        self._jurisdiction = jurisdiction
         self._created_at = created_at
         self._current: CedarPolicy | None = None
 
@@ -96,7 +98,7 @@ class PolicyService:
 
     def current(self) -> CedarPolicy:
         """The policy in force, for the jurisdiction that is configured now. `adopt` comes before."""
-        jurisdiction = self._standing().jurisdiction
+        jurisdiction = self._jurisdiction()
         kept = self._current
         if kept is not None and kept.jurisdiction == jurisdiction:
             return kept
@@ -113,12 +115,11 @@ class PolicyService:
 
         Returns that proposal. Raises PolicyRefused for files with mistakes; what was in force stays.
         """
-        standing = self._standing()
         with self._database.write() as connection:
             state = in_force(connection)
             if state is not None and state[1] == configured.hash:
                 return None
-            policy = CedarPolicy(configured, jurisdiction=standing.jurisdiction)
+            policy = CedarPolicy(configured, jurisdiction=self._jurisdiction())
             if state is None:
                 save_version(
                     connection, policy=policy.hash, bundle=configured, jurisdiction=policy.jurisdiction, now=now
