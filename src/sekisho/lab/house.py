@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import time
@@ -73,6 +74,11 @@ class House:
 
     def start(self) -> None:
         """Start everything and wait until each part answers. LabFailed names the part that does not."""
+        # An earlier run's journal would be counted with this one's.
+        for leftover in (self.home.root, self.logs):
+            shutil.rmtree(leftover, ignore_errors=True)
+        for file in ("table.bin", "limits.shm"):
+            (self.folder / file).unlink(missing_ok=True)
         self.logs.mkdir(parents=True, exist_ok=True)
         create(self.home)
         ensure_secrets(self.home)
