@@ -75,7 +75,8 @@ class PolicyVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PolicyService:
-    """`standing` gives what holds now, `jurisdiction` that part of it alone (asked often); `created_at` when an administrator's account was made (None: from the start).
+    """`standing` gives what holds now, `jurisdiction` that part of it alone (it is asked often), `created_at` when an
+    administrator's account was made (None: from the start).
 
     Blocking. One for each control plane: it keeps the policy in force with all its answers.
     """
