@@ -29,6 +29,9 @@ class TunnelSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: int = 4096
 
 
+USUAL = TunnelSettings()
+
+
 def server_context(certificate: Path, key: Path, gateways: Sequence[str]) -> ssl.SSLContext:
     """TLS 1.3 for these gateways' certificates (PEM) and no others. Raises ssl.SSLError or OSError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -52,7 +55,7 @@ class Tunnel:
         server: tuple[str, int],
         context: ssl.SSLContext,
         gateways: Sequence[str],
-        settings: TunnelSettings = TunnelSettings(),  # noqa: B008 - frozen
+        settings: TunnelSettings = USUAL,
     ) -> None:
         self._listen = listen
         self._server = server
