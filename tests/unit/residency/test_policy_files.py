@@ -132,9 +132,7 @@ def test_a_profile_only_forbids_and_only_its_own_tenants(text: str, what: str) -
     assert what in " ".join(mistake.what for mistake in mistakes)
 
 
-@pytest.mark.parametrize(
-    "name", ["a.txt", "../a.cedar", "profiles/x/y.cedar", "A.cedar", ".cedar"]
-)
+@pytest.mark.parametrize("name", ["a.txt", "../a.cedar", "profiles/x/y.cedar", "A.cedar", ".cedar"])
 def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
     with pytest.raises(PolicyRefused):
         bundle_of({name: ""})
