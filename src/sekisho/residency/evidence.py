@@ -16,7 +16,7 @@ from sekisho.federation.attester import NONCE_BYTES
 from sekisho.kernel.errors import SekishoError
 from sekisho.residency import evidence_store as store
 from sekisho.residency.attestation import snp, tdx
-from sekisho.residency.attestation.appraise import Anchors, Appraisal, appraise, vcek_name
+from sekisho.residency.attestation.appraise import Anchors, Appraisal, appraise, reweigh, vcek_name
 from sekisho.residency.attestation.references import Reference
 from sekisho.residency.attestation.refusals import Refused, refuse
 from sekisho.residency.attestation.register import SignedEntry, Signer, fault_of
@@ -264,9 +264,10 @@ class EvidenceService:
     # -- what an administrator keeps
 
     def approve(self, reference: Reference, *, now: float, actor: str) -> int:
-        """Its version. Evidence is held against it from the next answer on; what was taken stays as it was."""
+        """Its version. What stands is weighed anew at once, as with every change of values and register."""
         with self._database.write() as connection:
             version = store.insert_reference(connection, reference, now=now, actor=actor)
+            self._weigh_anew(connection, now=now, actor=actor)
             record_change(
                 connection,
                 now=now,
@@ -283,6 +284,7 @@ class EvidenceService:
                 raise EvidenceUnknown(
                     f"no reference value {name!r} is in force", hint="`sekisho evidence references` lists them"
                 )
+            self._weigh_anew(connection, now=now, actor=actor)
             record_change(connection, now=now, actor=actor, action="reference.withdrawn", subject=f"reference/{name}")
 
     def references(self) -> list[ApprovedReference]:
@@ -341,6 +343,7 @@ class EvidenceService:
                     hint="`sekisho evidence signers` lists whose signature counts",
                 )
             store.put_entry(connection, signed, now=now, actor=actor)
+            self._weigh_anew(connection, now=now, actor=actor)
             record_change(
                 connection,
                 now=now,
@@ -386,6 +389,39 @@ class EvidenceService:
         """What evidence is held against now."""
         with self._database.read() as connection:
             return self._anchors(connection)
+
+    def _weigh_anew(self, connection: sa.Connection, *, now: float, actor: str) -> None:
+        """Keeps a new row for each site whose evidence is judged otherwise now; the old row stays in the history."""
+        anchors = self._anchors(connection)
+        for row in store.newest_standing(connection):
+            if row.about != ATTESTATION or row.until <= now:
+                continue
+            before = msgspec.json.decode(row.appraisal, type=Appraisal)
+            after = reweigh(before, anchors, now=now)
+            if after.parts == before.parts and after.until == before.until:
+                continue
+            evidence_id = self._random(16).hex()
+            store.insert_evidence(
+                connection,
+                msgspec.structs.replace(
+                    row,
+                    id=evidence_id,
+                    level=after.status,
+                    registered=after.registered,
+                    code=after.findings[0].code if after.findings else "",
+                    until=after.until,
+                    appraisal=msgspec.json.encode(after, order="deterministic").decode(),
+                    token=sign_token(after, evidence_id, self._key),
+                ),
+            )
+            record_change(
+                connection,
+                now=now,
+                actor=actor,
+                action="evidence.weighed_anew",
+                subject=f"site/{row.site}",
+                detail={"id": evidence_id, "before": row.level, "level": after.status},
+            )
 
     def _anchors(self, connection: sa.Connection) -> Anchors:
         return msgspec.structs.replace(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, assert_never
 
 import msgspec
 
-from sekisho.federation.attester import EvidencePart, gpu_nonce, read_bundle, report_data
+from sekisho.federation.attester import EvidenceKind, EvidencePart, gpu_nonce, read_bundle, report_data
 from sekisho.residency.attestation import azure, nvidia, simulated, snp, tdx
 from sekisho.residency.attestation.claims import Claims
 from sekisho.residency.attestation.references import Reference, judge
@@ -171,7 +171,7 @@ def appraise(
         return refuse("attestation.form")
     return Appraisal(
         site=site,
-        status=max((part.status for part in parts), key=_SEVERITY.__getitem__),
+        status=_worst(parts),
         at=now,
         until=until,
         nonce=nonce.hex(),
@@ -243,3 +243,47 @@ def _weigh(claims: Claims, site: str, anchors: Anchors, *, now: float) -> Part:
         details=claims.details,
         findings=tuple(found),
     )
+
+
+# What reference values and the register say; the rest is the hardware's own and its maker's.
+_OURS = frozenset(
+    {
+        "attestation.unapproved",
+        "attestation.measurement",
+        "attestation.tcb_floor",
+        "attestation.unregistered",
+        "attestation.wrong_site",
+    }
+)
+
+
+def reweigh(appraisal: Appraisal, anchors: Anchors, *, now: float) -> Appraisal:
+    """The same evidence against other reference values or another register; never good for longer than before."""
+    parts: list[Part] = []
+    until = appraisal.until
+    for part in appraisal.parts:
+        if not part.product:  # refused by what its hardware says of itself: no approval changes that
+            parts.append(part)
+            continue
+        claims = Claims(
+            kind=msgspec.convert(part.kind, type=EvidenceKind),
+            hardware_id=part.hardware_id,
+            product=part.product,
+            bound=b"",
+            measurements=part.measurements,
+            tcb=part.tcb,
+            until=until,
+            details=part.details,
+            findings=tuple(found for found in part.findings if found.code not in _OURS),
+        )
+        weighed = _weigh(claims, appraisal.site, anchors, now=now)
+        parts.append(weighed)
+        if weighed.registered:
+            until = min(until, anchors.register[weighed.hardware_id].valid_until)
+    return msgspec.structs.replace(
+        appraisal, status=_worst(parts), until=until, policy=anchors.policy, parts=tuple(parts)
+    )
+
+
+def _worst(parts: Sequence[Part]) -> Status:
+    return max((part.status for part in parts), key=_SEVERITY.__getitem__)

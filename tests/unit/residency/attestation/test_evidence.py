@@ -86,6 +86,26 @@ def test_what_was_not_approved_contraindicates(service: EvidenceService) -> None
     ]
 
 
+def test_what_stands_is_weighed_anew_when_values_or_register_change(service: EvidenceService) -> None:
+    def stands() -> tuple[str, bool]:
+        facts = service.standing(NOW + 5)["ishikari"].attestation
+        return facts.level, facts.hardware_registered
+
+    first = kept(answer(service))
+    assert stands() == ("warning", False)
+    affirm(service)
+    assert stands() == ("affirming", True)
+    service.withdraw("image-1", now=NOW + 3, actor="admin")
+    assert stands() == ("warning", True)
+    service.import_entry(entry("snp:" + tee.genoa().chip_id.hex(), "osaka"), now=NOW + 4, actor="admin")
+    assert stands() == ("contraindicated", False)
+    assert {row.until for row in service.history("ishikari")} == {first.until}
+    # A second look at the same says nothing new.
+    before = len(service.history("ishikari"))
+    service.approve(Reference(name="other", kind="tdx"), now=NOW + 4, actor="admin")
+    assert len(service.history("ishikari")) == before
+
+
 def test_hardware_that_the_register_has_elsewhere_contraindicates(service: EvidenceService) -> None:
     affirm(service)
     row = kept(answer(service, site="osaka"))
