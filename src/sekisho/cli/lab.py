@@ -16,13 +16,14 @@ from sekisho.cli import lab_texts, texts
 from sekisho.cli.local import json_option
 from sekisho.lab import fidelity, namespaces
 from sekisho.lab.network import Lab
-from sekisho.lab.scenarios import border, latency, partition
+from sekisho.lab.scenarios import border, impostor, latency, partition
 from sekisho.lab.scenarios.report import Report
 
 Scenario = Callable[[Path], Report]
 # name → (at full length, short)
 SCENARIOS: dict[str, tuple[Scenario, Scenario]] = {
     "border": (border.run, partial(border.run, seconds=25.0)),
+    "impostor": (impostor.run, partial(impostor.run, questions=4)),
     "partition": (partition.run, partial(partition.run, validity_s=6.0, before_s=3.0, after_s=8.0)),
     "latency": (latency.run, partial(latency.run, pairs=12)),
 }
