@@ -151,6 +151,25 @@ FAULTS: dict[str, tuple[str, str]] = {
     "listen.in_use": ("The port is in use.", "stop what uses it, or choose another `listen`"),
     "listen.not_local": ("The address is not one of this machine.", "choose one that is"),
     "listen.unusable": ("The address can't be listened on.", "choose another `listen`"),
+    "location.file": ("A file or argument of `sekisho site locate` and its kin can't be used.", "mend what it names"),
+    "location.landmarks": ("`landmarks.json` in the home directory can't be read.", "mend it, or remove it"),
+    "location.listen": ("Location challenges can't be answered at this address.", "choose another address or port"),
+    "location.refused": ("Nothing can be said about where the site stands.", "measure again, or declare its place"),
+    "measurement.answer": ("The site's answer does not fit the landmark's question.", "measure again"),
+    "measurement.moved": (
+        "A landmark measured from another place than it is registered at.",
+        "correct `landmarks.json` or the landmark",
+    ),
+    "measurement.other_site": (
+        "A measurement is about another site or key.",
+        "measure again with the key that is enrolled now",
+    ),
+    "measurement.signature": (
+        "A measurement is not signed with its landmark's key.",
+        "measure again, or renew the key in `landmarks.json`",
+    ),
+    "measurement.unknown_landmark": ("The landmark is not registered.", "add it to `landmarks.json`"),
+    "measurement.unreadable": ("A measurement can't be read.", "send what `sekisho site measure` wrote"),
     "name.unknown": (
         "There is no such tenant, key or endpoint.",
         "`sekisho status` and `sekisho key list` name them",

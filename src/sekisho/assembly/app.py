@@ -23,6 +23,7 @@ from sekisho.console.capacity_api import ReserveOffice, capacity_router
 from sekisho.console.erasure import SaltEraser
 from sekisho.console.federation_api import FederationOffice, federation_router
 from sekisho.console.http import Elsewhere, SignedOut
+from sekisho.console.location_api import location_router
 from sekisho.console.metrics import CONTENT_TYPE, exposition
 from sekisho.console.pack_api import pack_router
 from sekisho.console.policy_api import policy_router
@@ -42,6 +43,7 @@ from sekisho.ledger.shipping_http import JournalInbox, shipping_router
 from sekisho.ledger.tlog.log import LogFault
 from sekisho.residency.compile import CompileRefused
 from sekisho.residency.http import GatewayToken, route_table
+from sekisho.residency.location.service import LocationRefused, LocationService
 from sekisho.residency.policy.bundle import PolicyRefused
 from sekisho.residency.policy.service import ProposalRefused, ProposalUnknown
 from sekisho.residency.policy.source import SourceMissing
@@ -52,6 +54,7 @@ from sekisho.runtime.problems import problem, problem_of, problem_response
 
 STATUSES: dict[type[SekishoError], int] = {
     UnknownName: 404,
+    LocationRefused: 409,
     DeclarationRefused: 422,
     EnrolmentRefused: 403,
     AgentRefused: 401,
@@ -191,6 +194,9 @@ def build_app(plane: ControlPlane) -> Litestar:
     async def desk() -> AgentDesk:
         return plane.offices.agents
 
+    async def the_locations() -> LocationService:
+        return plane.locations
+
     async def reserve_office() -> ReserveOffice:
         return plane.reservations.office
 
@@ -211,6 +217,7 @@ def build_app(plane: ControlPlane) -> Litestar:
             pack_router(),
             federation_router(),
             capacity_router(),
+            location_router(),
             agent_router(),
             *routes(),
         ],
@@ -227,6 +234,7 @@ def build_app(plane: ControlPlane) -> Litestar:
             "actor": Provide(actor),
             "reserve": Provide(reserve_office),
             "office": Provide(office),
+            "locations": Provide(the_locations),
             "desk": Provide(desk),
         },
         state=State({"control": plane, "sessions": sessions}),

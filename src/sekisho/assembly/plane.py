@@ -18,6 +18,7 @@ from sekisho.assembly.evidences import AgentEvidences
 from sekisho.assembly.heads import HeadKeeper
 from sekisho.assembly.home import Home
 from sekisho.assembly.ledger import log_origin, log_signer
+from sekisho.assembly.locations import locations
 from sekisho.assembly.offices import offices
 from sekisho.assembly.packs import Packs
 from sekisho.assembly.reservations import Reservations
@@ -25,8 +26,10 @@ from sekisho.assembly.schema import migrate
 from sekisho.assembly.tables import CompileSettings, TableMaker
 from sekisho.console.services import Fault, JournalState, Setting, TableState
 from sekisho.console.workers import WorkerReport, Workers
+from sekisho.federation.enrol import EnrolmentService
 from sekisho.federation.model import Federation, SecretRef
 from sekisho.federation.service import FederationService
+from sekisho.federation.sites import SiteService
 from sekisho.kernel.clock import Clock
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.issue import ReceiptService
@@ -144,6 +147,9 @@ class ControlPlane:
             table=lambda: self._maker.made,
             clock=clock,
         )
+        self.locations = locations(
+            home, self.database, self.evidence, federation=lambda: self.federation.effective(now=clock.now())
+        )
         self._projection = Projection(self.database, home.root / "journal")
         self._journal = JournalState(checked_at=None, fault=None, behind=False, unreadable=0)
         self._config_fault: Fault | None = None
@@ -153,6 +159,14 @@ class ControlPlane:
     @property
     def demonstration(self) -> bool:
         return any(site.simulated for site in self._loaded.federation.sites)
+
+    @property
+    def sites(self) -> SiteService:
+        return self.offices.admin.sites
+
+    @property
+    def enrolment(self) -> EnrolmentService:
+        return self.offices.admin.enrolment
 
     def table(self) -> TableState | None:
         return self._maker.made

@@ -14,6 +14,7 @@ from sekisho.assembly.config_read import Reader
 from sekisho.assembly.config_schema import RawSite
 from sekisho.assembly.config_translate import Translator
 from sekisho.assembly.home import write_atomic
+from sekisho.cli import locate as _locate  # noqa: F401 - its commands join `site`
 from sekisho.cli import site_texts as said
 from sekisho.cli.keys import Duration
 from sekisho.cli.operator import read_operator_key
