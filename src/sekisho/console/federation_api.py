@@ -289,7 +289,7 @@ async def change_site(
     return SiteChanged(site=site, suspended=suspended, changed=changed, table_version=table.version if table else 0)
 
 
-@get("/pools", operation_id="pools", summary="GPUs of each site: model and count", sync_to_thread=True)
+@get("/pools", operation_id="gpus", summary="GPUs of each site: model and count", sync_to_thread=True)
 def get_pools(control: TheControl) -> list[Pool]:
     return list(control.federation.effective(now=control.clock.now()).pools)
 
