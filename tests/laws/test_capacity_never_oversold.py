@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from sekisho.capacity import tables
 from sekisho.capacity.audit import audit
-from sekisho.capacity.authority import book_postgresql, guard_fault, lock_pools, release, take
+from sekisho.capacity.authority import OneCall, guard_fault, lock_pools, release, take
 from sekisho.capacity.faults import Oversold, ReserveFault
 from sekisho.capacity.grid import span_of
 from sekisho.capacity.model import Body, Booked, Booking, Decision, Part, Placement, Refused
@@ -77,6 +77,7 @@ class Client:
 
     def __init__(self, url: str | sa.URL) -> None:
         self.database = Database(url)
+        self._one_call = OneCall(self.database)
         self._writer = (
             GroupWriter(self.database, now=lambda: NOW) if self.database.engine.dialect.name == "sqlite" else None
         )
@@ -84,12 +85,12 @@ class Client:
     def book(self, wanted: Booking) -> Decision:
         if self._writer is not None:
             return self._writer.submit(wanted, who="test").result(timeout=60)
-        with self.database.write(alone=False) as connection:
-            return book_postgresql(connection, wanted, now=NOW, who="test")
+        return self._one_call.book(wanted, now=NOW, who="test")
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+        self._one_call.close()
         self.database.close()
 
 

@@ -18,6 +18,7 @@ from sekisho.capacity.faults import Oversold
 from sekisho.capacity.grid import SLOT_S, span_of
 from sekisho.capacity.index import CapacityIndex
 from sekisho.capacity.model import Booked, Booking, Decision, Refused
+from sekisho.runtime.database import Database, DatabaseUnavailable
 
 _LOCK_SPACE = 7306  # of our advisory locks; the second number is the pool's
 
@@ -64,31 +65,55 @@ def peak(
 _BOOK = "SELECT capacity_book(%s, %s, %s, %s, %s, %s::int[], %s::int[], %s, %s, %s, %s, %s, %s, %s)"
 
 
-def book_postgresql(connection: sa.Connection, booking: Booking, *, now: float, who: str) -> Decision:
-    """One statement. What it answers is what `Refused.reason` and `Booked` name."""
-    placed = booking.placement
+class OneCall:
+    """Bookings on PostgreSQL: one statement, which is a transaction of its own; one way to the server and back.
+
+    It has connections of its own, which are in autocommit from their birth: pg8000 begins a transaction with whatever
+    comes first, the pool's ping included, and what is put into autocommit only then is never committed.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._engine = sa.create_engine(database.engine.url, isolation_level="AUTOCOMMIT")
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def book(self, booking: Booking, *, now: float, who: str) -> Decision:
+        """What `capacity_book` answers. Oversold when the second guard spoke."""
+        try:
+            with self._engine.connect() as connection:
+                answer = str(connection.exec_driver_sql(_BOOK, _arguments(booking, now=now, who=who)).scalar_one())
+        except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+            raise DatabaseUnavailable(
+                "the database did not answer", hint="ask again with the same idempotency key"
+            ) from error
+        except sa.exc.DBAPIError as error:
+            raise guard_fault(error) from error
+        return _decision(booking, answer)
+
+
+def _arguments(booking: Booking, *, now: float, who: str) -> tuple[object, ...]:
+    placed, body = booking.placement, booking.body
     parts = sorted(placed.parts, key=lambda part: part.pool)
-    answer = str(
-        connection.exec_driver_sql(
-            _BOOK,
-            (
-                booking.id,
-                booking.body.tenant,
-                placed.first,
-                placed.until,
-                span_of(placed.until - placed.first),
-                [part.pool for part in parts],
-                [part.gpus for part in parts],
-                int(booking.body.rank),
-                placed.first * SLOT_S * 1000,
-                msgspec.json.encode(booking.body).decode(),
-                int(now * 1000),
-                who,
-                booking.key,
-                booking.digest,
-            ),
-        ).scalar_one()
+    return (
+        booking.id,
+        body.tenant,
+        placed.first,
+        placed.until,
+        span_of(placed.until - placed.first),
+        [part.pool for part in parts],
+        [part.gpus for part in parts],
+        int(body.rank),
+        placed.first * SLOT_S * 1000,
+        msgspec.json.encode(body).decode(),
+        int(now * 1000),
+        who,
+        booking.key,
+        booking.digest,
     )
+
+
+def _decision(booking: Booking, answer: str) -> Decision:
     verdict, *rest = answer.split()
     match verdict:
         case "booked":

@@ -15,7 +15,7 @@ import msgspec
 import sqlalchemy as sa
 
 from sekisho.capacity import decide, store, tables
-from sekisho.capacity.authority import book_postgresql, guard_fault, lock_pools, peak, take
+from sekisho.capacity.authority import OneCall, lock_pools, peak, take
 from sekisho.capacity.displace import NEEDED, displace
 from sekisho.capacity.faults import (
     KeyReused,
@@ -83,11 +83,14 @@ class CapacityService:
         self._index = CapacityIndex()
         self._lock = threading.Lock()
         self._writer: GroupWriter | None = None
+        self._one_call = OneCall(database) if database.engine.dialect.name == "postgresql" else None
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        if self._one_call is not None:
+            self._one_call.close()
 
     # -- pools
 
@@ -274,12 +277,8 @@ class CapacityService:
             limited = any(store.quotas(connection, part.pool) for part in booking.placement.parts)
         if limited:
             return self._decide_with_quotas(booking, who=who, now=now)
-        if self.database.engine.dialect.name == "postgresql":
-            with self.database.write(alone=False) as connection:
-                try:
-                    return book_postgresql(connection, booking, now=now, who=who)
-                except (sa.exc.IntegrityError, sa.exc.ProgrammingError) as error:
-                    raise guard_fault(error) from error
+        if self._one_call is not None:
+            return self._one_call.book(booking, now=now, who=who)
         with self._lock:
             if self._writer is None:
                 self._writer = GroupWriter(self.database, now=self._clock.now)
