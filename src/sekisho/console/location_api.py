@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
-from litestar.params import JSONBody, PathParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import Meta
 
 from sekisho.console.api import admin_only
@@ -49,7 +49,10 @@ def get_location(control: TheControl, locations: TheLocations, site_id: SiteName
     sync_to_thread=True,
 )
 def get_map(
-    control: TheControl, locations: TheLocations, site_id: SiteName, lang: Literal["en", "ja"] = "en"
+    control: TheControl,
+    locations: TheLocations,
+    site_id: SiteName,
+    lang: Annotated[Literal["en", "ja"], QueryParameter()] = "en",
 ) -> Response[bytes]:
     finding = locations.latest(site_id, now=control.clock.now())
     return Response(draw(finding, natural_earth(), lang).encode(), media_type="image/svg+xml")
