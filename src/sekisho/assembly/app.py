@@ -21,12 +21,14 @@ from sekisho.console.agents import AgentDesk, agent_router
 from sekisho.console.api import TableMissing, actor_of, api_router
 from sekisho.console.capacity_api import ReserveOffice, capacity_router
 from sekisho.console.erasure import SaltEraser
+from sekisho.console.evidence_api import evidence_router
 from sekisho.console.federation_api import FederationOffice, federation_router
 from sekisho.console.http import Elsewhere, SignedOut
 from sekisho.console.location_api import location_router
 from sekisho.console.metrics import CONTENT_TYPE, exposition
 from sekisho.console.pack_api import pack_router
 from sekisho.console.policy_api import policy_router
+from sekisho.console.release_api import ReleaseDesk, ReleaseRefused, release_router
 from sekisho.console.render import SECURITY_HEADERS
 from sekisho.console.services import Control
 from sekisho.console.session import Attempts, Sessions
@@ -42,6 +44,7 @@ from sekisho.ledger.shipping import Inbox, ShipmentGap, ShipmentRefused
 from sekisho.ledger.shipping_http import JournalInbox, shipping_router
 from sekisho.ledger.tlog.log import LogFault
 from sekisho.residency.compile import CompileRefused
+from sekisho.residency.evidence import EvidenceRefused, EvidenceService, EvidenceUnknown
 from sekisho.residency.http import GatewayToken, route_table
 from sekisho.residency.location.service import LocationRefused, LocationService
 from sekisho.residency.policy.bundle import PolicyRefused
@@ -57,6 +60,9 @@ STATUSES: dict[type[SekishoError], int] = {
     LocationRefused: 409,
     DeclarationRefused: 422,
     EnrolmentRefused: 403,
+    EvidenceRefused: 422,
+    EvidenceUnknown: 404,
+    ReleaseRefused: 403,
     AgentRefused: 401,
     Conflict: 409,
     DatabaseUnavailable: 503,
@@ -191,6 +197,12 @@ def build_app(plane: ControlPlane) -> Litestar:
     async def office() -> FederationOffice:
         return plane.offices.admin
 
+    async def the_evidence() -> EvidenceService:
+        return plane.evidence
+
+    async def release_desk() -> ReleaseDesk:
+        return plane.release_desk
+
     async def desk() -> AgentDesk:
         return plane.offices.agents
 
@@ -219,6 +231,8 @@ def build_app(plane: ControlPlane) -> Litestar:
             capacity_router(),
             location_router(),
             agent_router(),
+            evidence_router(),
+            release_router(),
             *routes(),
         ],
         dependencies={
@@ -236,6 +250,8 @@ def build_app(plane: ControlPlane) -> Litestar:
             "office": Provide(office),
             "locations": Provide(the_locations),
             "desk": Provide(desk),
+            "the_evidence": Provide(the_evidence),
+            "release_desk": Provide(release_desk),
         },
         state=State({"control": plane, "sessions": sessions}),
         exception_handlers={Exception: on_error},

@@ -60,6 +60,10 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "control.pub"
 
     @property
+    def sealing_key(self) -> Path:
+        return self.secrets / "sealing.key"
+
+    @property
     def log_key(self) -> Path:
         return self.secrets / "log.key"
 
@@ -226,6 +230,7 @@ def ensure_secrets(home: Home) -> None:
         _once(home.gateway_token, lambda: _token("sk-gw-"))
         _once(home.control_key, _new_private_key)
         _once(home.log_key, _new_private_key)
+        _once(home.sealing_key, lambda: secrets.token_hex(32).encode() + b"\n")
         ensure_identity(home.gateway_key, home.gateway_certificate, name="sekisho gateway")
         public = _load_private_key(home.control_key).public_key().public_bytes_raw()
         # Always written anew: it follows from the private key, and a stale copy would stop every gateway.
@@ -280,6 +285,19 @@ def _new_private_key() -> bytes:
     return Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+def load_sealing_key(home: Home) -> bytes:
+    """The 32 bytes that protect tenants' data keys at rest. HomeRefused when the file is damaged."""
+    try:
+        key = bytes.fromhex(home.sealing_key.read_text().strip())
+    except OSError as error:
+        raise refusal(home.sealing_key, error) from None
+    except ValueError:
+        raise _damaged(home.sealing_key) from None
+    if len(key) != 32:
+        raise _damaged(home.sealing_key)
+    return key
 
 
 def load_log_key(home: Home) -> Ed25519PrivateKey:

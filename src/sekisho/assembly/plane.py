@@ -16,7 +16,7 @@ from sekisho.assembly.database import database_url
 from sekisho.assembly.erasure import erase
 from sekisho.assembly.evidences import AgentEvidences
 from sekisho.assembly.heads import HeadKeeper
-from sekisho.assembly.home import Home
+from sekisho.assembly.home import Home, load_sealing_key
 from sekisho.assembly.ledger import log_origin, log_signer
 from sekisho.assembly.locations import locations
 from sekisho.assembly.offices import offices
@@ -24,6 +24,7 @@ from sekisho.assembly.packs import Packs
 from sekisho.assembly.reservations import Reservations
 from sekisho.assembly.schema import migrate
 from sekisho.assembly.tables import CompileSettings, TableMaker
+from sekisho.console.release_api import ReleaseDesk
 from sekisho.console.services import Fault, JournalState, Setting, TableState
 from sekisho.console.workers import WorkerReport, Workers
 from sekisho.federation.enrol import EnrolmentService
@@ -42,6 +43,7 @@ from sekisho.residency.policy.bundle import Bundle, default_bundle
 from sekisho.residency.policy.change import Standing
 from sekisho.residency.policy.service import PolicyService
 from sekisho.residency.publish import TablePublisher
+from sekisho.residency.release import ReleaseService, entitled_by
 from sekisho.runtime.admins import Admins
 from sekisho.runtime.changes import record_change
 from sekisho.runtime.database import Database
@@ -99,6 +101,14 @@ class ControlPlane:
         )
         self.federation = FederationService(
             self.database, lambda: self._loaded.federation, sites=self.offices.admin.sites
+        )
+        self.release_desk = ReleaseDesk(
+            sites=self.offices.admin.sites,
+            release=ReleaseService(
+                self.database, self.evidence, sealing_key=load_sealing_key(home), entitled=self._entitled
+            ),
+            key=_signing_key(home.control_key),
+            clock=clock,
         )
         self.admins = Admins(self.database)
         self.policies = PolicyService(
@@ -333,6 +343,10 @@ class ControlPlane:
             evidence=self.evidence.standing(self.clock.now()),
             suspended=self.federation.suspended(),
         )
+
+    def _entitled(self, tenant: str, site: str) -> bool:
+        made = self._maker.made
+        return made is not None and entitled_by(made.table, tenant, site, now=self.clock.now())
 
     def _created_at(self, name: str) -> float | None:
         found = self.admins.find(name)

@@ -81,7 +81,7 @@ class AgentDesk:
         self._renewed_at = 0.0
 
     async def enrol(self, body: bytes) -> HandedIn:
-        wanted = _read(body, HandIn)
+        wanted = read_body(body, HandIn)
         made = await asyncio.to_thread(
             self._enrolment.enrol,
             token=wanted.token,
@@ -114,7 +114,7 @@ class AgentDesk:
 
     async def rotate(self, request: SignedRequest) -> Response[bytes]:
         agent = await self._agent(request)
-        wanted = _read(request.body, NewKey)
+        wanted = read_body(request.body, NewKey)
         pin = await asyncio.to_thread(
             self._sites.rotate, agent, spki=wanted.spki, proof=wanted.proof, now=self._clock.now()
         )
@@ -129,7 +129,7 @@ class AgentDesk:
 
     async def evidence(self, request: SignedRequest) -> Response[bytes]:
         agent = await self._agent(request)
-        wanted = _read(request.body, Submission)
+        wanted = read_body(request.body, Submission)
         taken = await asyncio.to_thread(
             self._evidences().submit,
             agent.site,
@@ -159,20 +159,25 @@ class AgentDesk:
         return soon and now - self._renewed_at >= validity_s / BEATS
 
     def _answer(self, request: SignedRequest, answer: msgspec.Struct) -> Response[bytes]:
-        body = msgspec.json.encode(answer)
-        text = answer_text(site=request.site, counter=request.counter, body=body)
-        return Response(
-            body,
-            status_code=200,
-            media_type="application/json",
-            headers={SIGNATURE_HEADER: base64.b64encode(self._key.sign(text)).decode(), "Cache-Control": "no-store"},
-        )
+        return signed_answer(self._key, request, answer)
+
+
+def signed_answer(key: Ed25519PrivateKey, request: SignedRequest, answer: msgspec.Struct) -> Response[bytes]:
+    """The answer as JSON, signed by the control plane over the counter of the request."""
+    body = msgspec.json.encode(answer)
+    text = answer_text(site=request.site, counter=request.counter, body=body)
+    return Response(
+        body,
+        status_code=200,
+        media_type="application/json",
+        headers={SIGNATURE_HEADER: base64.b64encode(key.sign(text)).decode(), "Cache-Control": "no-store"},
+    )
 
 
 TheDesk: TypeAlias = NamedDependency[AgentDesk]
 
 
-async def _signed(request: Asked) -> SignedRequest:
+async def signed_request(request: Asked) -> SignedRequest:
     headers = request.headers
     counter = headers.get(COUNTER_HEADER, "")
     if not (counter.isascii() and counter.isdigit() and len(counter) <= 18):
@@ -191,7 +196,7 @@ async def _signed(request: Asked) -> SignedRequest:
     )
 
 
-def _read(body: bytes, kind: type[T]) -> T:
+def read_body(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -209,17 +214,17 @@ async def enrol(request: Asked, desk: TheDesk) -> HandedIn:
 
 @post("/heartbeat", summary="Say what is there; keeps the site's evidence fresh", status_code=200)
 async def heartbeat(request: Asked, desk: TheDesk) -> Response[bytes]:
-    return await desk.heartbeat(await _signed(request))
+    return await desk.heartbeat(await signed_request(request))
 
 
 @post("/rotate", summary="Change the agent's key", status_code=200)
 async def rotate(request: Asked, desk: TheDesk) -> Response[bytes]:
-    return await desk.rotate(await _signed(request))
+    return await desk.rotate(await signed_request(request))
 
 
 @post("/challenge", summary="Ask for a nonce to attest to", status_code=200)
 async def challenge(request: Asked, desk: TheDesk) -> Response[bytes]:
-    return await desk.challenge(await _signed(request))
+    return await desk.challenge(await signed_request(request))
 
 
 @post(
@@ -229,7 +234,7 @@ async def challenge(request: Asked, desk: TheDesk) -> Response[bytes]:
     request_max_body_size=MAX_EVIDENCE_BYTES,
 )
 async def evidence(request: Asked, desk: TheDesk) -> Response[bytes]:
-    return await desk.evidence(await _signed(request))
+    return await desk.evidence(await signed_request(request))
 
 
 def agent_router() -> Router:
