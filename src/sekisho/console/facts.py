@@ -9,8 +9,12 @@ import msgspec
 from sekisho.console.services import Control, Fault, JournalState, TableState
 from sekisho.console.workers import WorkerReport
 from sekisho.federation.model import Endpoint, Operator, Site
+from sekisho.federation.records import current
 from sekisho.federation.service import KeyView
+from sekisho.federation.sites import SiteView as Enrolled
 from sekisho.ledger.store import PassageCount, count_passages, newest_at_ms
+from sekisho.residency.evidence_store import Evidence, newest_standing
+from sekisho.residency.policy.service import Proposal
 from sekisho.runtime.changes import Change, changes
 
 DAY_MS = 86_400_000
@@ -59,7 +63,11 @@ class SiteLive(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """`counts` are of the last 24 hours; times in Unix seconds but for `newest_ms`."""
+    """`counts` are of the last 24 hours; times in Unix seconds but for `newest_ms`.
+
+    `kept`: the newest evidence of each site and subject, run out or not. `enrolled`: every site as enrolment sees it.
+    `declared_until`: when the declarations of enrolled sites end. `proposals`: policies that wait.
+    """
 
     now: float
     state: TableState | None
@@ -71,6 +79,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     journal: JournalState
     keys: tuple[KeyView, ...]
     recent: tuple[Change, ...]
+    kept: tuple[Evidence, ...] = ()
+    enrolled: tuple[Enrolled, ...] = ()
+    declared_until: dict[str, float] = {}
+    proposals: tuple[Proposal, ...] = ()
 
     @property
     def endpoints(self) -> tuple[EndpointLive, ...]:
@@ -96,6 +108,16 @@ class _Stored(msgspec.Struct, frozen=True, kw_only=True):
     newest_ms: int | None
     keys: tuple[KeyView, ...]
     recent: tuple[Change, ...]
+    kept: tuple[Evidence, ...]
+    declared_until: dict[str, float]
+    enrolled: tuple[Enrolled, ...]
+    proposals: tuple[Proposal, ...]
+
+
+class _Ending(msgspec.Struct):
+    """The part of a declaration that says when it ends."""
+
+    valid_until: float
 
 
 async def gather(control: Control) -> Facts:
@@ -103,12 +125,21 @@ async def gather(control: Control) -> Facts:
 
     def stored() -> _Stored:
         keys = tuple(control.federation.keys())
+        enrolled = tuple(control.sites.views(now=now))
+        proposals = tuple(control.policies.waiting())
         with control.database.read() as connection:
             return _Stored(
                 counts=tuple(count_passages(connection, since_ms=int(now * 1000) - DAY_MS)),
                 newest_ms=newest_at_ms(connection),
                 keys=keys,
                 recent=tuple(changes(connection, limit=8)),
+                kept=tuple(newest_standing(connection)),
+                declared_until={
+                    name: msgspec.json.decode(record.body, type=_Ending).valid_until
+                    for name, record in current(connection, "site").items()
+                },
+                enrolled=enrolled,
+                proposals=proposals,
             )
 
     found, reports = await asyncio.gather(asyncio.to_thread(stored), control.workers())
@@ -124,6 +155,10 @@ async def gather(control: Control) -> Facts:
         journal=control.journal(),
         keys=found.keys,
         recent=found.recent,
+        kept=found.kept,
+        enrolled=found.enrolled,
+        declared_until=found.declared_until,
+        proposals=found.proposals,
     )
 
 

@@ -14,7 +14,7 @@ from sekisho.federation.model import Federation
 from sekisho.kernel.classes import LABELS, DataClass
 from sekisho.ledger.store import PassageFilter, PassageRow
 from sekisho.residency.matrix import Matrix, RouteChange, decide_all, difference
-from sekisho.residency.model import Allowed, Reason
+from sekisho.residency.model import ANYBODY, Allowed, Reason, TenantFacts
 from sekisho.residency.why import Explanation
 
 PAGE_ROWS = 25
@@ -23,6 +23,7 @@ WINDOWS: dict[str, int] = {"15m": 900, "1h": 3_600, "24h": 86_400, "7d": 604_800
 VERDICTS = ("allowed", "refused")
 _DECISION = re.compile("[0-9a-f]{32}")
 _WORD = re.compile("[A-Za-z0-9._:/@+-]{1,128}")
+_PROFILES = re.compile("[a-z0-9.,_-]{1,256}")
 _COUNTRY = re.compile("[A-Z]{2}")
 
 
@@ -38,6 +39,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     before: str = ""
     after: str = ""
     paused: bool = False
+    profiles: str = ""  # of the matrix above the list; kept with it
 
     @classmethod
     def parse(cls, query: dict[str, str]) -> Filters:
@@ -58,6 +60,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
             before=before if _DECISION.fullmatch(before) else "",
             after=after if _DECISION.fullmatch(after) else "",
             paused=query.get("live") == "off",
+            profiles=text if _PROFILES.fullmatch(text := query.get("profiles", "")) else "",
         )
 
     def pairs(self) -> dict[str, str]:
@@ -69,6 +72,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
             "verdict": self.verdict,
             "code": self.code,
             "window": self.window,
+            "profiles": self.profiles,
         }
 
     def wanted(self, *, now: float) -> PassageFilter:
@@ -174,6 +178,10 @@ class WhyAsked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GatewayView(View, frozen=True, kw_only=True):
+    """`profiles`: for which sets of profiles the matrix can be asked; `profile` is the one that was."""
+
+    profiles: tuple[tuple[str, int], ...]
+    profile: str
     passages: PassageList
     sites: tuple[SiteLive, ...]
     matrix: tuple[MatrixRow, ...]
@@ -247,7 +255,7 @@ def choices(state: TableState | None) -> Choices:
     )
 
 
-def current_matrix(state: TableState, *, now: float) -> Matrix:
+def current_matrix(state: TableState, *, now: float, tenant: TenantFacts = ANYBODY) -> Matrix:
     return decide_all(
         state.federation,
         state.policy,
@@ -255,14 +263,25 @@ def current_matrix(state: TableState, *, now: float) -> Matrix:
         now=now,
         evidence_validity_s=state.evidence_validity_s,
         suspended=state.suspended,
+        tenant=tenant,
     )
 
 
-def matrix_rows(facts: Facts) -> tuple[MatrixRow, ...]:
-    """Classes from the freest to the strictest, sites in the order of the configuration."""
+def profile_choices(state: TableState | None, known: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    """Sets of profiles (joined by commas) that the matrix can be asked for, with how many tenants have each: no
+    profile first, then each one, then the sets that tenants have."""
+    counts: dict[str, int] = dict.fromkeys(("", *known), 0)
+    for tenant in state.federation.tenants if state else ():
+        key = ",".join(sorted(tenant.profiles))
+        counts[key] = counts.get(key, 0) + 1
+    return tuple(counts.items())
+
+
+def matrix_rows(facts: Facts, tenant: TenantFacts = ANYBODY) -> tuple[MatrixRow, ...]:
+    """Classes from the freest to the strictest, sites in the order of the configuration; as for this tenant."""
     if facts.state is None:
         return ()
-    decided = current_matrix(facts.state, now=facts.now)
+    decided = current_matrix(facts.state, now=facts.now, tenant=tenant)
     passed: dict[tuple[str, str], int] = {}
     for count in facts.counts:
         if count.site and count.outcome != "refused":
@@ -320,6 +339,23 @@ def suspension(state: TableState, endpoint: str, *, now: float) -> tuple[RouteCh
         now=now,
         evidence_validity_s=state.evidence_validity_s,
         suspended=suspended,
+    )
+    return difference(state.federation, current_matrix(state, now=now), after)
+
+
+def site_suspension(
+    state: TableState, site: str, *, suspended: bool, alone: frozenset[str], now: float
+) -> tuple[RouteChange, ...]:
+    """What suspending (or resuming) a whole site would change. `alone`: endpoints that are suspended on their own,
+    which a resumed site does not bring back."""
+    here = {endpoint.id for endpoint in state.federation.endpoints if endpoint.site == site}
+    after = decide_all(
+        state.federation,
+        state.policy,
+        evidence=state.evidence,
+        now=now,
+        evidence_validity_s=state.evidence_validity_s,
+        suspended=state.suspended | here if suspended else (state.suspended - here) | (alone & here),
     )
     return difference(state.federation, current_matrix(state, now=now), after)
 

@@ -7,10 +7,12 @@ from typing import Literal
 
 import msgspec
 
+from sekisho.console.evidence import state_of
 from sekisho.console.facts import Facts
 from sekisho.console.i18n import Translator
 from sekisho.console.render import with_query
 from sekisho.residency.compile import ENDPOINT_SUSPENDED
+from sekisho.residency.evidence import ATTESTATION
 from sekisho.residency.table import Closed, TenantEntry
 
 # A worker takes a new table within a second; this much later something is wrong.
@@ -33,7 +35,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 
 def needs(facts: Facts, t: Translator) -> tuple[Need, ...]:
     found = [*_control(facts, t), *_workers(facts, t), *_routes(facts, t), *_endpoints(facts, t), *_dates(facts, t)]
-    found += _refusals(facts, t)
+    found += [*_policies(facts, t), *_sites(facts, t), *_evidence(facts, t), *_refusals(facts, t)]
     return tuple(sorted(found, key=lambda need: _RANK[need.severity]))
 
 
@@ -143,7 +145,18 @@ def _some(names: list[str], most: int = 6) -> str:
 
 
 def _endpoints(facts: Facts, t: Translator) -> Iterator[Need]:
+    suspended = {each.id for each in facts.enrolled if each.suspended}
     for site in facts.sites:
+        if site.site.id in suspended:
+            yield Need(
+                severity="watch",
+                title=t("The site %(site)s is suspended", site=site.site.name),
+                why=t("None of its endpoints is in any route until somebody resumes it."),
+                owner=t("You"),
+                action=t("Resume it"),
+                href=f"/sites/{site.site.id}",
+            )
+            continue
         for live in site.endpoints:
             href = f"/endpoints/{live.endpoint.id}"
             if live.state == "suspended":
@@ -172,7 +185,8 @@ def _endpoints(facts: Facts, t: Translator) -> Iterator[Need]:
 
 def _dates(facts: Facts, t: Translator) -> Iterator[Need]:
     for site in facts.sites:
-        until = site.site.valid_until
+        # An enrolled site's `valid_until` moves with each heart-beat; its declaration has an end of its own.
+        until = facts.declared_until.get(site.site.id, site.site.valid_until)
         if until is not None and until - facts.now < SOON_S:
             over = until <= facts.now
             yield Need(
@@ -195,6 +209,74 @@ def _dates(facts: Facts, t: Translator) -> Iterator[Need]:
                 action=t("Make a new key"),
                 href="/keys",
             )
+
+
+def _policies(facts: Facts, t: Translator) -> Iterator[Need]:
+    for proposal in facts.proposals:
+        approved = proposal.state == "approved"
+        other = t("An administrator other than %(name)s", name=proposal.actor)
+        yield Need(
+            severity="act",
+            title=t("Policy proposal %(id)s is approved and not in force", id=proposal.id)
+            if approved
+            else t("Policy proposal %(id)s waits for a second person", id=proposal.id),
+            why=t("Guarded work could reach more under it. Until it is applied, the rules in force stay."),
+            owner=t("Any administrator") if approved else other,
+            action=t("Apply or withdraw it") if approved else t("Approve or withdraw it"),
+            href=f"/policies?proposal={proposal.id}",
+        )
+
+
+def _sites(facts: Facts, t: Translator) -> Iterator[Need]:
+    operators = {live.operator.id: live.operator.name for live in facts.sites}
+    for each in facts.enrolled:
+        if each.state == "waiting":
+            yield Need(
+                severity="act",
+                title=t("The site %(site)s waits for approval", site=each.name),
+                why=t("Its agent handed in a key and a signed declaration; it serves nobody until then."),
+                owner=t("You"),
+                action=t("Compare the fingerprint and decide"),
+                href=f"/sites#site-{each.id}",
+            )
+        elif each.state == "stale" and not each.suspended:
+            yield Need(
+                severity="act",
+                title=t("The agent of %(site)s is silent", site=each.name)
+                if each.heard_at is not None
+                else t("The agent of %(site)s was never heard", site=each.name),
+                why=t("Confidential and restricted routes to it are closed until its next heart-beat."),
+                owner=operators.get(each.operator, each.operator),
+                action=t("Look at the site"),
+                href=f"/sites/{each.id}",
+            )
+
+
+def _evidence(facts: Facts, t: Translator) -> Iterator[Need]:
+    names = {live.site.id: live for live in facts.sites}
+    for row in facts.kept:
+        live, state = names.get(row.site), state_of(row, facts.now)
+        if live is None or state == "standing":
+            continue
+        name, attested = live.site.name, row.about == ATTESTATION
+        if state == "over" and attested:
+            title = t("The attestation of %(site)s has run out", site=name)
+        elif state == "over":
+            title = t("The location proof of %(site)s has run out", site=name)
+        elif attested:
+            title = t("The attestation of %(site)s runs out soon", site=name)
+        else:
+            title = t("The location proof of %(site)s runs out soon", site=name)
+        yield Need(
+            severity="act",
+            title=title,
+            why=t("Routes that rest on it are closed.")
+            if state == "over"
+            else t("Less than a quarter of its time is left. Routes that rest on it close by themselves at its end."),
+            owner=live.operator.name if attested else t("Administrator of this machine"),
+            action=t("Look at the evidence"),
+            href=f"/sites/{row.site}?tab=evidence",
+        )
 
 
 def _refusals(facts: Facts, t: Translator) -> Iterator[Need]:

@@ -9,11 +9,13 @@ from litestar import Response, get, post
 from litestar.params import PathParameter
 
 from sekisho.console.api import explanation, set_suspended
+from sekisho.console.evidence import standing_of
 from sekisho.console.facts import Facts, gather
-from sekisho.console.gateway import current_matrix, matrix_rows, suspension
+from sekisho.console.gateway import current_matrix, matrix_rows, site_suspension, suspension
 from sekisho.console.http import frame_of, left_cookie, page, query_of, redirect, signed_in
 from sekisho.console.inject import Asked, Form, TheActor, TheControl, TheSessions
 from sekisho.console.objects import (
+    SITE_TABS,
     ClassVerdict,
     DecisionView,
     EndpointView,
@@ -25,9 +27,11 @@ from sekisho.console.objects import (
 )
 from sekisho.console.sign_in import require_form
 from sekisho.federation.errors import UnknownName
+from sekisho.federation.store import suspended_endpoints
 from sekisho.kernel.errors import SekishoError
 from sekisho.kernel.jurisdictions import PREFECTURES
 from sekisho.ledger.store import PassageFilter, PassageRow, find_passage, list_passages
+from sekisho.residency.evidence_store import Evidence, evidence_of
 from sekisho.residency.model import Allowed
 from sekisho.runtime.changes import Change, changes
 
@@ -83,15 +87,26 @@ async def site_page(request: Asked, control: TheControl, sessions: TheSessions, 
     live = facts.site(site_id)
     if live is None:
         raise UnknownName(f"there is no site {site_id!r}", hint="the screen Now lists the sites")
-    subjects = tuple(f"endpoint/{each.endpoint.id}" for each in live.endpoints)
+    subjects = (f"site/{site_id}", *(f"endpoint/{each.endpoint.id}" for each in live.endpoints))
     done, passed = await asyncio.to_thread(_events, control, subjects, PassageFilter(site=site_id))
+    history, alone = await asyncio.to_thread(_site_records, control, site_id)
+    standing = standing_of(facts, live)
     prefecture = next((each for each in PREFECTURES if each.code == live.site.prefecture), None)
     view = SiteView(
-        tab=parse_tab(query_of(request).get("tab", "")),
+        tab=parse_tab(query_of(request).get("tab", ""), SITE_TABS),
         path=f"/sites/{site_id}",
         raw=pretty({"site": live.site, "operator": live.operator, "endpoints": [e.endpoint for e in live.endpoints]}),
-        commands=(curl(str(request.base_url), "/api/v1/status"), "sekisho status"),
+        commands=(
+            curl(str(request.base_url), f"/api/v1/sites/{site_id}"),
+            f"sekisho site show {site_id}",
+            f"sekisho site {'resume' if standing.suspended else 'suspend'} {site_id}",
+        ),
         live=live,
+        standing=standing,
+        history=history,
+        consequences=()
+        if facts.state is None
+        else site_suspension(facts.state, site_id, suspended=not standing.suspended, alone=alone, now=facts.now),
         prefecture=(prefecture.ja if frame.language == "ja" else prefecture.en) if prefecture else "",
         verdicts=tuple(
             ClassVerdict(data_class=row.data_class, cell=cell)
@@ -169,6 +184,12 @@ def _endpoint_view(
         passages=passed,
         consequences=suspension(facts.state, endpoint_id, now=facts.now),
     )
+
+
+def _site_records(control: TheControl, site_id: str) -> tuple[tuple[Evidence, ...], frozenset[str]]:
+    """Its evidence, and the endpoints that are suspended on their own."""
+    with control.database.read() as connection:
+        return tuple(evidence_of(connection, site_id, limit=_EVENTS)), suspended_endpoints(connection)
 
 
 def _events(

@@ -7,22 +7,25 @@ from typing import Literal
 
 import msgspec
 
+from sekisho.console.evidence import SiteStanding
 from sekisho.console.facts import EndpointLive, SiteLive
 from sekisho.console.gateway import Cell
 from sekisho.console.render import View
 from sekisho.ledger.model import Decision
 from sekisho.ledger.store import PassageRow
+from sekisho.residency.evidence_store import Evidence
 from sekisho.residency.matrix import RouteChange
 from sekisho.residency.model import Reason
 from sekisho.residency.why import Explanation
 from sekisho.runtime.changes import Change
 
-Tab = Literal["summary", "why", "events", "raw"]
+Tab = Literal["summary", "why", "evidence", "events", "raw"]
 TABS: tuple[Tab, ...] = ("summary", "why", "events", "raw")
+SITE_TABS: tuple[Tab, ...] = ("summary", "why", "evidence", "events", "raw")
 
 
-def parse_tab(text: str) -> Tab:
-    return next((tab for tab in TABS if tab == text), "summary")
+def parse_tab(text: str, known: tuple[Tab, ...] = TABS) -> Tab:
+    return next((tab for tab in known if tab == text), "summary")
 
 
 class ObjectView(View, frozen=True, kw_only=True):
@@ -53,7 +56,12 @@ class ClassVerdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SiteView(ObjectView, frozen=True, kw_only=True):
+    """`history`: the evidence that was handed in, the newest first. `consequences`: what the button would change."""
+
     live: SiteLive
+    standing: SiteStanding
+    history: tuple[Evidence, ...]
+    consequences: tuple[RouteChange, ...]
     prefecture: str
     verdicts: tuple[ClassVerdict, ...]
     changes: tuple[Change, ...]

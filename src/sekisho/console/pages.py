@@ -20,6 +20,7 @@ from sekisho.console.gateway import (
     choices,
     dry_run,
     matrix_rows,
+    profile_choices,
 )
 from sekisho.console.http import (
     SignedOut,
@@ -39,6 +40,7 @@ from sekisho.console.render import with_query
 from sekisho.console.session import COOKIE
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.store import list_passages
+from sekisho.residency.model import ANYBODY, TenantFacts
 
 
 @get("/", include_in_schema=False)
@@ -55,10 +57,16 @@ async def gateway_page(request: Asked, control: TheControl, sessions: TheSession
     frame = frame_of(request, control, signed_in(request, control, sessions), section="gateway")
     filters = Filters.parse(query_of(request))
     facts, listed = await asyncio.gather(gather(control), asyncio.to_thread(passage_list, control, filters))
+    policy = await asyncio.to_thread(control.policies.current)
+    profiles = profile_choices(facts.state, policy.bundle.profiles)
+    profile = filters.profiles if any(name == filters.profiles for name, _ in profiles) else ""
+    tenant = TenantFacts(profiles=tuple(profile.split(","))) if profile else ANYBODY
     view = GatewayView(
+        profiles=profiles,
+        profile=profile,
         passages=listed,
         sites=facts.sites,
-        matrix=await asyncio.to_thread(matrix_rows, facts),
+        matrix=await asyncio.to_thread(matrix_rows, facts, tenant),
         choices=choices(facts.state),
         asked=WhyAsked(),
     )

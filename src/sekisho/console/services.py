@@ -8,8 +8,10 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from sekisho.console.workers import WorkerReport
+from sekisho.federation.enrol import EnrolmentService
 from sekisho.federation.model import Federation
 from sekisho.federation.service import FederationService
+from sekisho.federation.sites import SiteService
 from sekisho.kernel.clock import Clock
 from sekisho.ledger.pack.build import Built
 from sekisho.ledger.pack.build import Request as PackRequest
@@ -77,6 +79,10 @@ class Control(Protocol):
     def policies(self) -> PolicyService: ...
     @property
     def admins(self) -> Admins: ...
+    @property
+    def sites(self) -> SiteService: ...
+    @property
+    def enrolment(self) -> EnrolmentService: ...
     @property
     def started_at(self) -> float: ...
     @property

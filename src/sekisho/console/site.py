@@ -10,7 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.router import Router
 from litestar.static_files import create_static_files_router
 
-from sekisho.console import admin_pages, object_pages, pages, receipt_pages, sign_in
+from sekisho.console import admin_pages, object_pages, pages, policy_pages, receipt_pages, sign_in, site_pages
 from sekisho.console.errors import error_page, signed_out_part
 from sekisho.console.http import Elsewhere, SignedOut, language_cookie, redirect
 from sekisho.console.services import Control
@@ -46,6 +46,18 @@ def routes() -> list[HTTPRouteHandler | Router]:
         object_pages.endpoint_page,
         object_pages.suspend_form,
         object_pages.resume_form,
+        policy_pages.policies_page,
+        policy_pages.edit_page,
+        policy_pages.edit_form,
+        policy_pages.approve_form,
+        policy_pages.apply_form,
+        policy_pages.withdraw_form,
+        site_pages.evidence_page,
+        site_pages.sites_page,
+        site_pages.approve_site_form,
+        site_pages.reject_site_form,
+        site_pages.suspend_site_form,
+        site_pages.resume_site_form,
         receipt_pages.receipt_page,
         admin_pages.settings_page,
         admin_pages.keys_page,
