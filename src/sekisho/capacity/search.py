@@ -25,6 +25,9 @@ class Row:
         self.prefix: list[int] = [0] * blocks
         self.suffix: list[int] = [0] * blocks
         self.best: list[int] = [0] * blocks
+        # No window is longer than this, as long as nothing was freed since: bookings only make them shorter.
+        self.longest = 0
+        self.freed = -1
 
 
 class PoolIndex:
@@ -39,6 +42,7 @@ class PoolIndex:
         self.free: list[int] = [gpus] * slots + [-1] * (self.blocks * BLOCK - slots)
         self.stamps: list[int] = [0] * self.blocks
         self.rows: dict[int, Row] = {}
+        self.freed = 0
 
     def add(self, first: int, until: int, gpus: int) -> None:
         """`gpus` more are taken in [first, until); fewer when it is negative. Outside of the horizon: ignored."""
@@ -46,6 +50,8 @@ class PoolIndex:
         right = min(until - self.origin, self.slots)
         if left >= right:
             return
+        if gpus < 0:
+            self.freed = self.freed + 1
         free = self.free
         for slot in range(left, right):
             free[slot] = free[slot] - gpus
@@ -63,6 +69,7 @@ class PoolIndex:
         for slot in range(len(steps), self.slots):
             free[slot] = self.gpus - used
         self.rows = {}
+        self.freed = self.freed + 1
 
     def least_free(self, first: int, until: int) -> int:
         """The fewest GPUs that are free anywhere in [first, until); 0 when it leaves the horizon."""
@@ -108,6 +115,9 @@ class PoolIndex:
         if run > last or gpus > self.gpus:
             return NEVER
         free = self.free
+        row = self._row(gpus)
+        if row.freed == self.freed and slots > row.longest:
+            return NEVER
         block = run // BLOCK
         if run % BLOCK:
             base = (block + 1) * BLOCK
@@ -121,7 +131,6 @@ class PoolIndex:
                     return run + self.origin
                 slot = slot + 1
             block = block + 1
-        row = self._row(gpus)
         stamp = row.stamp
         prefix = row.prefix
         stamps = self.stamps
@@ -140,7 +149,21 @@ class PoolIndex:
                 if run > last:
                     return NEVER
             block = block + 1
+        if row.freed != self.freed:
+            self._measure(row, gpus)
         return NEVER
+
+    def _measure(self, row: Row, gpus: int) -> None:
+        """The longest window of all: what asks for more is answered without a look."""
+        run = 0
+        longest = 0
+        for block in range(self.blocks):
+            if row.stamp[block] != self.stamps[block]:
+                self._summarise(row, block, gpus)
+            longest = max(longest, run + row.prefix[block], row.best[block])
+            run = run + BLOCK if row.prefix[block] == BLOCK else row.suffix[block]
+        row.longest = max(longest, run)
+        row.freed = self.freed
 
     def _inside(self, gpus: int, slots: int, base: int) -> int:
         """The first run of `slots` in a block of which the summary says that there is one."""

@@ -122,7 +122,11 @@ class CapacityService:
             else:
                 lock_pools(connection, [number])
                 try:
-                    connection.execute(tables.pool.update().where(tables.pool.c.number == number).values(**values))
+                    connection.execute(
+                        tables.pool.update()
+                        .where(tables.pool.c.number == number)
+                        .values(revision=tables.pool.c.revision + 1, **values)
+                    )
                 except (sa.exc.IntegrityError, sa.exc.ProgrammingError) as error:
                     raise _smaller_than_sold(error, name) from error
             record_change(connection, now=now, actor=who, action="pool.set", subject=f"pool/{name}"[:160])
