@@ -218,8 +218,8 @@ def _report(findings: dict[str, Finding], *, now: float) -> Report:
                 figures=_figures(findings[THIEF]),
             ),
             Check(
-                en="where the policy asks for a measured place (gov-cloud, restricted), an impostor that has just entered "
-                "with a declared place alone is in no route",
+                en="where the policy asks for a measured place (gov-cloud, restricted), an impostor that has just "
+                "entered with a declared place alone is in no route",
                 ja="測定された所在を求めるポリシー（gov-cloud、restricted）では、申告だけで参加した直後の"
                 "なりすましは、どの経路にも入らない",
                 held=entering == {HONEST},
