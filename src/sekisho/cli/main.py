@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sekisho.cli import lab_texts, policy_texts, receipt_texts, reserve_texts, site_texts, texts
+from sekisho.cli.attestation_texts import ATTESTATION
 from sekisho.cli.ledger_texts import LEDGER
 from sekisho.cli.pack_texts import EVIDENCE
 from sekisho.cli.texts import Text
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sekisho.kernel.errors import SekishoError
 
 EXIT_FAULT = 2
+_WITH_CODES = (texts, receipt_texts, site_texts)  # what codes are called in Japanese
 
 # name → (module, attribute, what `sekisho --help` says), in the order of a first day
 COMMANDS: dict[str, tuple[str, str, Text]] = {
@@ -34,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str, Text]] = {
     "pool": ("sekisho.cli.operator", "pool", site_texts.POOL),
     "endpoint": ("sekisho.cli.endpoint", "endpoint", texts.ENDPOINT),
     "ledger": ("sekisho.cli.ledger", "ledger", LEDGER),
+    "attestation": ("sekisho.cli.attestation", "attestation", ATTESTATION),
     "policy": ("sekisho.cli.policy_change", "policy", policy_texts.POLICY),
     "admin": ("sekisho.cli.policy_change", "admin", policy_texts.ADMIN),
     "reserve": ("sekisho.cli.reserve", "reserve", reserve_texts.RESERVE),
@@ -101,7 +104,7 @@ def _let_go_of_a_closed_terminal() -> None:
 def print_fault(error: SekishoError) -> None:
     """Fact, code and next step, on standard error."""
     lines = [f"{texts.FAULT}: {error.fact} [{error.code}]"]
-    meaning = texts.CODES.get(error.code) or receipt_texts.CODES.get(error.code)
+    meaning = next((room.CODES[error.code] for room in _WITH_CODES if error.code in room.CODES), None)
     if texts.language() == "ja" and meaning is not None:
         lines.insert(0, meaning.ja)
     if error.hint:

@@ -241,7 +241,9 @@ class EvidenceService:
         with self._database.read() as connection:
             found = store.find_evidence(connection, evidence_id)
         if found is None:
-            raise EvidenceUnknown(f"there is no evidence {evidence_id!r}", hint="`sekisho evidence list` names them")
+            raise EvidenceUnknown(
+                f"there is no evidence {evidence_id!r}", hint="`sekisho attestation list` names them"
+            )
         return found
 
     def holder_of(self, token: str, *, now: float) -> TokenClaims | None:
@@ -282,7 +284,7 @@ class EvidenceService:
         with self._database.write() as connection:
             if not store.withdraw_reference(connection, name, now=now):
                 raise EvidenceUnknown(
-                    f"no reference value {name!r} is in force", hint="`sekisho evidence references` lists them"
+                    f"no reference value {name!r} is in force", hint="`sekisho attestation references` lists them"
                 )
             self._weigh_anew(connection, now=now, actor=actor)
             record_change(connection, now=now, actor=actor, action="reference.withdrawn", subject=f"reference/{name}")
@@ -340,7 +342,7 @@ class EvidenceService:
                 raise EvidenceRefused(
                     f"the entry for {signed.entry.hardware_id[:40]} does not count: {fault}",
                     code="evidence.register_refused",
-                    hint="`sekisho evidence signers` lists whose signature counts",
+                    hint="`sekisho attestation signers` lists whose signature counts",
                 )
             store.put_entry(connection, signed, now=now, actor=actor)
             self._weigh_anew(connection, now=now, actor=actor)
@@ -378,7 +380,7 @@ class EvidenceService:
         """Entries that it signed before stay: supersede them by new ones where that is wanted."""
         with self._database.write() as connection:
             if not store.drop_signer(connection, key):
-                raise EvidenceUnknown("there is no such signer", hint="`sekisho evidence signers` lists them")
+                raise EvidenceUnknown("there is no such signer", hint="`sekisho attestation signers` lists them")
             record_change(connection, now=now, actor=actor, action="signer.distrusted", subject=f"signer/{key}")
 
     def signers(self) -> list[Signer]:

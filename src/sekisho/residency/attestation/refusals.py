@@ -52,7 +52,10 @@ def _m(weight: Weight, en: str, ja: str, step_en: str, step_ja: str) -> Meaning:
 _AGAIN_EN, _AGAIN_JA = "ask for a new challenge and answer it", "新しいチャレンジを取得して応答してください"
 _COLLECT_EN = "collect the evidence anew on the machine itself"
 _COLLECT_JA = "対象のマシン上で証跡を取得し直してください"
-_IMPORT_EN, _IMPORT_JA = "import it with `sekisho evidence import`", "`sekisho evidence import` で取り込んでください"
+_IMPORT_EN, _IMPORT_JA = (
+    "import it with `sekisho attestation import`",
+    "`sekisho attestation import` で取り込んでください",
+)
 
 CATALOGUE: dict[str, Meaning] = {
     "attestation.form": _m(
@@ -206,15 +209,15 @@ CATALOGUE: dict[str, Meaning] = {
         "warning",
         "No reference values are approved for {what}.",
         "{what}の基準値が承認されていません。",
-        "approve them with `sekisho evidence approve`",
-        "`sekisho evidence approve` で承認してください",
+        "approve them with `sekisho attestation approve`",
+        "`sekisho attestation approve` で承認してください",
     ),
     "attestation.unregistered": _m(
         "warning",
         "The register does not say in which building this hardware stands.",
         "このハードウェアがどの建物にあるか、台帳に記載がありません。",
-        "have operator and auditor sign an entry, and import it with `sekisho evidence register`",
-        "事業者と監査人が署名した記載を `sekisho evidence register` で取り込んでください",
+        "have operator and auditor sign an entry, and import it with `sekisho attestation register`",
+        "事業者と監査人が署名した記載を `sekisho attestation register` で取り込んでください",
     ),
     "attestation.wrong_site": _m(
         "contraindicated",
