@@ -191,7 +191,7 @@ def _book_one(
             _NEW_ALLOCATION,
             (booking.id, body.tenant, part.pool, placed.first, placed.until, span, part.gpus, int(body.rank)),
         )
-        index.apply(part.pool, placed.first, placed.until, part.gpus, body.rank)
+        index.apply(part.pool, placed.first, placed.until, part.gpus)
     cursor.execute(_NEW_RESERVATION, (booking.id, body.tenant, placed.first * SLOT_S * 1000, text))
     cursor.execute(_NEW_VERSION, (booking.id, at_ms, who, text))
     if booking.key:

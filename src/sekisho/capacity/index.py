@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from sekisho.capacity import tables
 from sekisho.capacity.grid import HORIZON_SLOTS, SLOTS_PER_DAY, current_slot
-from sekisho.capacity.model import Pool, Rank
+from sekisho.capacity.model import Pool
 from sekisho.capacity.search import PoolIndex, load_pools
 
 # The index begins at the day it was made and reaches this far behind the horizon; then it is made anew.
@@ -25,12 +25,11 @@ def read_pools(connection: sa.Connection) -> list[Pool]:
 
 
 class CapacityIndex:
-    """`free` counts everything that is taken; `firm` leaves out what can be pushed aside."""
+    """For each pool what it is, and what is free of it: backfill and what is borrowed count as taken."""
 
     def __init__(self) -> None:
         self.pools: dict[int, Pool] = {}
         self.free: dict[int, PoolIndex] = {}
-        self.firm: dict[int, PoolIndex] = {}
         self._origin = -1
 
     def sync(self, connection: sa.Connection, *, now: float) -> None:
@@ -41,7 +40,7 @@ class CapacityIndex:
         today = current_slot(now) // SLOTS_PER_DAY * SLOTS_PER_DAY
         if not self._origin <= today < self._origin + (SLACK_DAYS - 1) * SLOTS_PER_DAY:
             self._origin = today
-            self.pools, self.free, self.firm = {}, {}, {}
+            self.pools, self.free = {}, {}
         # Revisions only grow, and none of ours is ahead of the database: equal sums mean that each is equal.
         count, total = connection.exec_driver_sql(_STANDS).one()
         if count == len(self.pools) and total == sum(pool.revision for pool in self.pools.values()):
@@ -53,18 +52,16 @@ class CapacityIndex:
         if len(pools) != len(self.pools):
             self.forget(set(self.pools) - {pool.number for pool in pools})
 
-    def apply(self, number: int, first: int, until: int, gpus: int, rank: int) -> None:
+    def apply(self, number: int, first: int, until: int, gpus: int) -> None:
         """What this process has written in the same transaction; the trigger counted one revision for it."""
         pool = self.pools[number]
         self.free[number].add(first, until, gpus)
-        if rank == Rank.FIRM:
-            self.firm[number].add(first, until, gpus)
         self.pools[number] = _at(pool, pool.revision + 1)
 
     def forget(self, numbers: Iterable[int] | None = None) -> None:
         """After a rollback: what was applied is not so. All pools when none are named."""
         for number in list(self.pools if numbers is None else numbers):
-            del self.pools[number], self.free[number], self.firm[number]
+            del self.pools[number], self.free[number]
 
     def _catch_up(self, connection: sa.Connection, pool: Pool) -> bool:
         known = self.pools.get(pool.number)
@@ -80,8 +77,6 @@ class CapacityIndex:
                 return False  # the feed was pruned since
             for row in changes:
                 self.free[pool.number].add(row.first, row.until, row.gpus)
-                if row.rank == Rank.FIRM:
-                    self.firm[pool.number].add(row.first, row.until, row.gpus)
         self.pools[pool.number] = pool
         return True
 
@@ -89,18 +84,11 @@ class CapacityIndex:
         columns = _columns(connection, [pool.number for pool in pools], self._origin)
         places = {pool.number: place for place, pool in enumerate(pools)}
         free = [PoolIndex(pool.gpus, self._origin, _SLOTS) for pool in pools]
-        firm = [PoolIndex(pool.gpus, self._origin, _SLOTS) for pool in pools]
         at = [places[number] for number in columns[0]]
         load_pools(free, at, list(columns[1]), list(columns[2]), list(columns[3]))
-        if any(columns[4]):
-            kept = [row for row in zip(at, *columns[1:], strict=True) if row[4] == Rank.FIRM]
-            load_pools(firm, *([row[column] for row in kept] for column in range(4)))
-        else:
-            load_pools(firm, at, list(columns[1]), list(columns[2]), list(columns[3]))
         for pool in pools:
             self.pools[pool.number] = pool
             self.free[pool.number] = free[places[pool.number]]
-            self.firm[pool.number] = firm[places[pool.number]]
 
 
 def _at(pool: Pool, revision: int) -> Pool:
@@ -116,22 +104,22 @@ def _at(pool: Pool, revision: int) -> Pool:
     )
 
 
-_COLUMNS = ("pool", "first", "until", "gpus", "rank")
+_COLUMNS = ("pool", "first", "until", "gpus")
 # pg8000 decodes a million rows in ten seconds and one value of 20 MB in none.
 _PACKED = (
-    "SELECT string_agg(int4send(pool) || int4send(first) || int4send(until) || int4send(gpus) || int4send(rank), ''"
+    "SELECT string_agg(int4send(pool) || int4send(first) || int4send(until) || int4send(gpus), ''"
     "::bytea) AS packed FROM capacity_allocation WHERE until > :origin AND pool = ANY(:pools)"
 )
 
 
 def _columns(connection: sa.Connection, numbers: list[int], origin: int) -> tuple[tuple[int, ...], ...]:
-    """Pool, first, until, GPUs and rank of the live allocations, as columns."""
+    """Pool, first, until and GPUs of the live allocations, as columns."""
     if connection.dialect.name == "postgresql":
         packed = connection.execute(sa.text(_PACKED), {"origin": origin, "pools": numbers}).scalar() or b""
         values = struct.unpack(f">{len(packed) // 4}i", packed)
-        return tuple(values[place::5] for place in range(5))
+        return tuple(values[place::4] for place in range(4))
     chosen = sa.select(*(tables.allocation.c[name] for name in _COLUMNS)).where(
         tables.allocation.c.until > origin, tables.allocation.c.pool.in_(numbers)
     )
     rows = connection.execute(chosen).all()
-    return tuple(zip(*rows, strict=True)) if rows else ((),) * 5
+    return tuple(zip(*rows, strict=True)) if rows else ((),) * 4

@@ -1,9 +1,9 @@
 """The index of free GPUs: when does a window fit first? Compiled by mypyc (docs/adr/0008); pure, no I/O.
 
-A pool is one number a slot: how many GPUs are free. Slots lie in blocks of 1,024. For each number of GPUs that
+A pool is one number a slot: how many GPUs are free. Slots lie in blocks of 256. For each number of GPUs that
 somebody asked for there is a row of summaries, one a block: how long the free run at its beginning is, at its end,
 and the longest inside. A search walks over blocks and adds runs across their borders, so that four years that don't
-fit cost 137 steps and not 140,160. Summaries are made when a search needs them and carry the stamp of the block
+fit cost 548 steps and not 140,160. Summaries are made when a search needs them and carry the stamp of the block
 they were made from: a booking only changes slots and stamps.
 """
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
-BLOCK: Final = 1024
-# Rows of summaries kept for one pool; each is about 5 KB.
+BLOCK: Final = 256
+# Rows of summaries kept for one pool; each is about 20 KB.
 MAX_ROWS: Final = 128
 NEVER: Final = -1
 
