@@ -152,3 +152,42 @@ FIELDS = {
     "subcontractors": Text("subcontractors", "再委託先"),
     "log_retention_days": Text("logs kept, days", "ログ保存日数"),
 }
+
+# What the refusals of enrolment and of agents are called; the fact itself follows in English.
+CODES = {
+    "agent.clock": Text("The site's clock is wrong.", "拠点の時計がずれています。"),
+    "agent.endpoint_clash": Text("An endpoint's id is taken.", "エンドポイントの ID が既に使われています。"),
+    "agent.rejected": Text("The enrolment was rejected.", "登録は却下されました。"),
+    "agent.replayed": Text("A request came twice.", "同じ要求が二度届きました。"),
+    "agent.report": Text("The report can't be so.", "報告の内容が正しくありません。"),
+    "agent.rotation": Text("The change of keys is not signed.", "鍵の交換に正しい署名がありません。"),
+    "agent.signature": Text("This key was not approved.", "承認された鍵による署名ではありません。"),
+    "agent.unknown": Text("Nobody enrolled this site.", "この拠点は登録されていません。"),
+    "agent.waiting": Text("The site waits for approval.", "拠点は承認待ちです。"),
+    "declaration.unreadable": Text("The declaration can't be taken.", "申告を受け付けられません。"),
+    "enrol.country": Text("There is no such country.", "その国コードは存在しません。"),
+    "enrol.declaration_expired": Text("The declaration has run out.", "申告の期限が切れています。"),
+    "enrol.expiry": Text("The time of the invitation can't be so.", "招待の有効期間が正しくありません。"),
+    "enrol.key_used": Text("This key was handed in before.", "この鍵は以前に提出されています。"),
+    "enrol.operator_key": Text("That is no operator key.", "事業者の公開鍵の形式ではありません。"),
+    "enrol.operator_key_unknown": Text("The operator has no key here.", "事業者の鍵が登録されていません。"),
+    "enrol.other_site": Text("The declaration is about another site.", "申告は別の拠点についてのものです。"),
+    "enrol.proof": Text("The agent did not prove its key.", "エージェントの鍵の証明が正しくありません。"),
+    "enrol.second": Text("The site is enrolled, or waits.", "拠点は既に登録済みか、承認待ちです。"),
+    "enrol.signature": Text("The operator did not sign this.", "事業者の正しい署名がありません。"),
+    "enrol.site_clash": Text("The configuration has this site.", "同じ ID の拠点が設定にあります。"),
+    "enrol.site_id": Text("That is no site id.", "拠点の ID の形式が正しくありません。"),
+    "enrol.token_closed": Text("The token was refused too often.", "トークンは拒否が重なり、無効になりました。"),
+    "enrol.token_expired": Text("The token has run out.", "トークンの期限が切れています。"),
+    "enrol.token_unknown": Text("Nobody was invited with this token.", "このトークンによる招待はありません。"),
+    "enrol.token_used": Text("The token was used.", "トークンは使用済みです。"),
+    "operator.key_file": Text("The key file can't be used.", "鍵ファイルを使えません。"),
+    "site.control_away": Text("The control plane does not answer.", "コントロールプレーンが応答しません。"),
+    "site.control_unbelieved": Text(
+        "This is not the control plane that invited us.", "招待したコントロールプレーンではありません。"
+    ),
+    "site.control_url": Text("The address is not https.", "アドレスが https ではありません。"),
+    "site.file": Text("A file can't be used.", "ファイルを使えません。"),
+    "site.listen": Text("The agent can't listen there.", "エージェントがそのアドレスで待ち受けできません。"),
+    "site.unusable": Text("The agent's directory can't be used.", "エージェントのディレクトリを使えません。"),
+}
