@@ -27,6 +27,7 @@ from sekisho.assembly.config_schema import RawConfig
 from sekisho.cli.main import cli
 from sekisho.gateway.refusals import CATALOGUE
 from sekisho.ledger.model import Attempt, Decision, Dispatch, Outcome
+from sekisho.residency.attestation.refusals import CATALOGUE as ATTESTATION
 
 HERE = Path(__file__).parent
 
@@ -86,6 +87,20 @@ FAULTS: dict[str, tuple[str, str]] = {
     "enrol.token_expired": ("A token has run out, or a newer one took its place.", "ask for another invitation"),
     "enrol.token_unknown": ("Nobody was invited with this token.", "ask for another invitation"),
     "enrol.token_used": ("A token was used before.", "if it was not you, have that enrolment rejected"),
+    "attester.unavailable": ("This machine gives no evidence.", "use a confidential VM, or go on without"),
+    "evidence.collateral_expired": ("The collateral has run out.", "fetch a newer one and import it"),
+    "evidence.file": ("A file is not what `sekisho attestation` reads.", "see docs/explanation/attestation.en.md"),
+    "evidence.register_refused": (
+        "An entry of the register does not count.",
+        "have operator and auditor sign it; `sekisho attestation signers` lists whose keys count",
+    ),
+    "evidence.unknown": (
+        "There is no such site, evidence, reference value or signer.",
+        "`sekisho attestation list`, `references` and `signers` name them",
+    ),
+    "evidence.unusable": ("What was imported is not what it should be.", "the message says what to give"),
+    "release.refused": ("A tenant's key is not released.", "the code says why: see the attestation reference"),
+    "release.sealed": ("Tenants' keys do not open with secrets/sealing.key.", "put the right file back"),
     "ask.no_key": ("`sekisho ask` found no key to ask with.", "put the tenant's key into SEKISHO_API_KEY"),
     "ask.unreachable": ("The gateway did not answer `sekisho ask`.", "look at `sekisho status`"),
     "auth.forbidden": ("The console's API refuses: no right to this.", "sign in, or send the admin token"),
@@ -521,6 +536,14 @@ def faults() -> str:
     return "\n".join(lines)
 
 
+def findings() -> str:
+    lines = ["| code | weight | what it says | 日本語 | next step | 次の対応 |", "|---|---|---|---|---|---|"]
+    for code, meaning in sorted(ATTESTATION.items()):
+        words = (meaning.en, meaning.ja, meaning.step_en, meaning.step_ja)
+        lines.append(f"| `{code}` | {meaning.weight} | " + " | ".join(map(_cell, words)) + " |")
+    return "\n".join(lines)
+
+
 def record_codes() -> str:
     lines = ["| code | meaning |", "|---|---|"]
     lines += [f"| `{code}` | {says} |" for code, says in sorted(RECORD_CODES.items())]
@@ -583,6 +606,7 @@ def outcomes() -> str:
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "configuration.md": {"settings": settings},
     "errors.md": {"refusals": refusals, "faults": faults, "records": record_codes},
+    "attestation.md": {"findings": findings},
     "cli.md": {"commands": command_reference},
     "metrics.md": {"metrics": metrics},
     "journal.md": {
