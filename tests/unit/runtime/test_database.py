@@ -77,8 +77,12 @@ def test_migrations_make_the_tables_that_the_code_declares(database: Database) -
         wanted = {column.name: (_type(column.type, dialect), bool(column.nullable)) for column in table.columns}
         assert found == wanted, name
         assert inspector.get_pk_constraint(name)["constrained_columns"] == [c.name for c in table.primary_key]
-        # PostgreSQL shows the index of a unique constraint too
-        indexes = [index for index in inspector.get_indexes(name) if "duplicates_constraint" not in index]
+        # PostgreSQL shows the index of a unique constraint too, and that of an exclusion constraint by its expression
+        indexes = [
+            index
+            for index in inspector.get_indexes(name)
+            if "duplicates_constraint" not in index and None not in index["column_names"]
+        ]
         assert {tuple(index["column_names"]) for index in indexes} == {
             tuple(column.name for column in index.columns) for index in table.indexes
         }
