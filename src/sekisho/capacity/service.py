@@ -183,7 +183,7 @@ class CapacityService:
             if placement is None:
                 if key and (earlier := self._earlier(wanted.tenant, key, digest)) is not None:
                     return earlier
-                made = self._push_aside(wanted, allowed, who=who, now=now)
+                made = self._push_aside(wanted, allowed, who=who, key=key, digest=digest, now=now)
                 if made is not None:
                     return made
                 raise NotFree(
@@ -224,6 +224,8 @@ class CapacityService:
         decision = self._decide(booking, who=who, now=now)
         match decision:
             case Booked():
+                with self.database.write(alone=False) as connection:
+                    store.remove_offer(connection, offer_id)
                 return self.get(decision.id)
             case _:
                 raise _refusal(decision, pools)
@@ -354,7 +356,9 @@ class CapacityService:
                 )
             )
 
-    def _push_aside(self, wanted: Wanted, allowed: frozenset[str], *, who: str, now: float) -> Reservation | None:
+    def _push_aside(
+        self, wanted: Wanted, allowed: frozenset[str], *, who: str, key: str, digest: str, now: float
+    ) -> Reservation | None:
         """Firm work takes the place of backfill, and of what was borrowed and begins later than the lead time."""
         if wanted.priority == "backfill":
             return None
@@ -383,7 +387,7 @@ class CapacityService:
                     if not moved:
                         attempt.rollback()
                         continue
-                booking = self.booking(wanted, placement, pools, key="", digest="")
+                booking = self.booking(wanted, placement, pools, key=key, digest=digest)
                 self._write_new(connection, booking, who=who, now=now)
                 return Reservation(id=booking.id, version=1, body=booking.body)
         return None

@@ -155,6 +155,10 @@ def find_offer(connection: sa.Connection, offer: str, *, now: float) -> StoredOf
     return None if text is None else msgspec.json.decode(text, type=StoredOffer)
 
 
+def remove_offer(connection: sa.Connection, offer: str) -> None:
+    connection.execute(tables.offer.delete().where(tables.offer.c.id == offer))
+
+
 def insert_waiting(connection: sa.Connection, waiting: Waiting) -> None:
     connection.execute(
         tables.wait.insert().values(

@@ -122,8 +122,9 @@ def test_what_cannot_be_had_is_answered_with_six_offers_that_can_be_booked(world
     made = world.capacity.book_offer(offers[0].id, tenant="hospital", who="admin")
     assert made.body.parts == offers[0].placement.parts
     assert made.body.price_yen == offers[0].price_yen
-    with pytest.raises(OfferGone):
-        world.capacity.book_offer(offers[1].id, tenant="bank", who="admin")  # somebody else's
+    for offer, tenant in ((offers[0], "hospital"), (offers[1], "bank")):  # booked; somebody else's
+        with pytest.raises(OfferGone):
+            world.capacity.book_offer(offer.id, tenant=tenant, who="admin")
     world.clock.advance(decide.OFFER_S + 1)
     with pytest.raises(OfferGone):
         world.capacity.book_offer(offers[1].id, tenant="hospital", who="admin")
@@ -286,8 +287,9 @@ def test_who_does_not_come_is_warned_and_then_loses_the_gpus(world: World) -> No
 
 def test_backfill_gives_way_to_firm_work_and_is_told(world: World) -> None:
     filler = world.capacity.book(wish(16, priority="backfill", tenant="city", sites=("ishikari",)), who="admin")
-    firm = world.capacity.book(wish(12, sites=("ishikari",)), who="admin")
+    firm = world.capacity.book(wish(12, sites=("ishikari",)), who="admin", key="once")
     assert firm.body.gpus == 12
+    assert world.capacity.book(wish(12, sites=("ishikari",)), who="admin", key="once").id == firm.id
     after = world.capacity.get(filler.id)
     assert (after.body.state, after.body.refund_yen) == ("displaced", filler.body.price_yen)
     assert world.notices("city") == ["displaced"]
