@@ -21,11 +21,11 @@ OPTION_FORMAT = Text(
     "`proof` はテキスト（c2sp.org/tlog-proof@v1）、`cose` は RFC 9942 形式。",
 )
 OPTION_WAIT = Text(
-    "Seconds to wait until a quorum of witnesses has cosigned.", "証人の定足数が副署するまで待つ秒数。"
+    "Seconds to wait until a quorum of witnesses has cosigned.", "立会人の定足数が連署するまで待つ秒数。"
 )
 OPTION_POLICY = Text(
     "Trust policy (c2sp.org/tlog-policy): which logs and witnesses count. Without it, this installation's.",
-    "信頼ポリシー（c2sp.org/tlog-policy）：どのログと証人を信頼するか。省略時はこの環境のもの。",
+    "信頼ポリシー（c2sp.org/tlog-policy）：どのログと立会人を信頼するか。省略時はこの環境のもの。",
 )
 OPTION_IGNORE_UNKNOWN = Text(
     "Leave out signatures by keys that the policy does not know, instead of refusing them.",
@@ -61,10 +61,10 @@ LOGGED = Text(
     "Logged as entry {index} of {size} in {origin}.",
     "ログ {origin} の全 {size} 件中、番号 {index} として記録されています。",
 )
-COSIGNED = Text("Cosigned by {name} ({algorithm}) on {at}.", "{name} が {at} に副署しました（{algorithm}）。")
+COSIGNED = Text("Cosigned by {name} ({algorithm}) on {at}.", "{name} が {at} に連署しました（{algorithm}）。")
 NOT_COSIGNED = Text(
     "Nobody cosigned it: the policy asks for the log's own signature only.",
-    "副署はありません。ポリシーが求めるのはログ自身の署名だけです。",
+    "連署はありません。ポリシーが求めるのはログ自身の署名だけです。",
 )
 PROVES_NOT = Text(
     "It does not prove what the answer said; keep the answer and the tenant's salt for that.",
@@ -72,7 +72,7 @@ PROVES_NOT = Text(
 )
 
 WITNESS = Text(
-    "Run a witness: it cosigns checkpoints of logs.", "証人を動かします。ログのチェックポイントに副署します。"
+    "Run a witness: it cosigns checkpoints of logs.", "立会人を動かします。ログのチェックポイントに連署します。"
 )
 WITNESS_RUN = Text(
     "Answer add-checkpoint (c2sp.org/tlog-witness) until Ctrl-C. "
@@ -82,24 +82,24 @@ WITNESS_RUN = Text(
 )
 WITNESS_NEW_KEY = Text(
     "Make the two keys of a witness (Ed25519, ML-DSA-44) and print its vkeys for policies.",
-    "証人の鍵を 2 種類（Ed25519、ML-DSA-44）作り、ポリシーに書く vkey を出力します。",
+    "立会人の鍵を 2 種類（Ed25519、ML-DSA-44）作り、ポリシーに書く vkey を出力します。",
 )
 OPTION_NAME = Text(
     "Name of the witness, a URL without scheme that is its operator's.",
-    "証人の名前（事業者が持つ、スキームなしの URL）。",
+    "立会人の名前（事業者が持つ、スキームなしの URL）。",
 )
-OPTION_KEYS = Text("Directory of the witness's keys.", "証人の鍵のディレクトリ。")
+OPTION_KEYS = Text("Directory of the witness's keys.", "立会人の鍵のディレクトリ。")
 OPTION_STATE = Text(
     "Directory of its memory; never lose it, never share it.", "記憶のディレクトリ。失わず、共有しないこと。"
 )
-OPTION_LOG = Text("vkey of a log to witness; may be repeated.", "証人となるログの vkey。複数指定できます。")
+OPTION_LOG = Text("vkey of a log to witness; may be repeated.", "立会人となるログの vkey。複数指定できます。")
 OPTION_LISTEN = Text("Address to listen on.", "待ち受けるアドレス。")
 WITNESS_READY = Text("{name} answers on {url}", "{name} が {url} で応答しています")
 
 CODES = {
     "receipt.malformed": Text("This is not a receipt.", "受領証の形式ではありません。"),
     "receipt.forged": Text("The receipt was changed or forged.", "受領証は改変または偽造されています。"),
-    "receipt.quorum": Text("Too few witnesses cosigned.", "副署した証人の数が足りません。"),
+    "receipt.quorum": Text("Too few witnesses cosigned.", "連署した立会人の数が足りません。"),
     "receipt.other_log": Text("The receipt is of another log.", "別のログの受領証です。"),
     "receipt.unknown_signature": Text(
         "A signature is by a key that the policy does not know.", "ポリシーにない鍵の署名が含まれています。"
