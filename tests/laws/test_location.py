@@ -172,6 +172,25 @@ def test_congestion_makes_a_proof_weaker_and_never_wrong(
         assert slow.margin_km <= quick.margin_km + 0.01
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.floats(-60, 60), st.floats(-170, 170), st.floats(0, 1), st.floats(0.1, 20), st.floats(0.1, 30))
+def test_the_middle_of_an_edge_counts_like_its_ends(
+    south: float, west: float, along: float, away_km: float, radius: float
+) -> None:
+    """The longest edges are 28 km: a small disc may touch one far from both of its corners."""
+    land = packed(
+        [("US", [(west, south), (west + 0.249, south), (west + 0.249, south + 0.249), (west, south + 0.249)])]
+    )
+    a, b = land._points(0)[0], land._points(0)[1]
+    on = [a[k] + (b[k] - a[k]) * along for k in range(3)]
+    out = (on[0], on[1], on[2] - away_km if south < 0 else on[2] + away_km)
+    balls = [Ball(out, radius)]
+    found = land.nearest(balls, lambda _: True)
+    assert found is not None
+    steps = [tuple(a[k] + (b[k] - a[k]) * step / 2000 for k in range(3)) for step in range(2001)]
+    assert found.excess_km <= min(excess_km(at, balls) for at in steps)  # type: ignore[arg-type]
+
+
 # -- the real map
 
 
