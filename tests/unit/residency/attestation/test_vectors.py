@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
+from importlib import resources
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sekisho.residency.attestation import azure, nvidia, snp, tdx
+from sekisho.residency.attestation.chains import issued_by
 from sekisho.residency.attestation.claims import Claims
 from sekisho.residency.attestation.refusals import CATALOGUE, Refused
+from sekisho.residency.attestation.roots import root
 from support import tee_vectors as vectors
 from support.tee_vectors import NOW, TDX_NOW
 
@@ -165,3 +170,25 @@ def test_verifying_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", forbidden)
     for which, real in REAL.items():
         assert isinstance(_everything(real, which), Claims)
+
+
+# SHA-256 of the DER, compared with other copies when they were taken (roots/SOURCES.md)
+ROOTS = {
+    "amd-milan-ark": "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd",
+    "amd-milan-ask": "67d303bd3905fd38db8b20e0793699870e7fa612eaad5dec358293fd8c0bac1b",
+    "amd-genoa-ark": "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1",
+    "amd-genoa-ask": "5464738c1546aed5f2cecf1dc98c5c960a92e8913238a61711bc90ec6e828521",
+    "nvidia-device-root": "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48",
+}
+
+
+def test_the_vendored_roots_are_the_ones_that_were_looked_at() -> None:
+    folder = Path(str(resources.files("sekisho.residency.attestation.roots")))
+    assert {path.stem for path in folder.glob("*.pem")} == set(ROOTS)
+    for name, digest in ROOTS.items():
+        assert hashlib.sha256(root(name)).hexdigest() == digest
+        assert digest in (folder / "SOURCES.md").read_text()
+    for line in ("milan", "genoa"):
+        assert issued_by(root(f"amd-{line}-ask"), root(f"amd-{line}-ark"))
+        assert issued_by(root(f"amd-{line}-ark"), root(f"amd-{line}-ark"))
+    assert set(snp.amd_roots()) == {"Milan", "Genoa"}
