@@ -13,6 +13,7 @@ from sekisho.console.i18n import Translator
 from sekisho.console.render import with_query
 from sekisho.residency.compile import ENDPOINT_SUSPENDED
 from sekisho.residency.evidence import ATTESTATION
+from sekisho.residency.policy.service import CONFIGURATION
 from sekisho.residency.table import Closed, TenantEntry
 
 # A worker takes a new table within a second; this much later something is wrong.
@@ -214,14 +215,17 @@ def _dates(facts: Facts, t: Translator) -> Iterator[Need]:
 def _policies(facts: Facts, t: Translator) -> Iterator[Need]:
     for proposal in facts.proposals:
         approved = proposal.state == "approved"
-        other = t("An administrator other than %(name)s", name=proposal.actor)
+        # Nobody proposed the configuration's files here: anybody may be the second.
+        anybody = approved or proposal.actor == CONFIGURATION
         yield Need(
             severity="act",
             title=t("Policy proposal %(id)s is approved and not in force", id=proposal.id)
             if approved
             else t("Policy proposal %(id)s waits for a second person", id=proposal.id),
             why=t("Guarded work could reach more under it. Until it is applied, the rules in force stay."),
-            owner=t("Any administrator") if approved else other,
+            owner=t("Any administrator")
+            if anybody
+            else t("An administrator other than %(name)s", name=proposal.actor),
             action=t("Apply or withdraw it") if approved else t("Approve or withdraw it"),
             href=f"/policies?proposal={proposal.id}",
         )
