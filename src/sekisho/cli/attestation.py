@@ -220,13 +220,21 @@ def withdraw(*, name: str, root: Path) -> None:
 
 
 @attestation.command(help=str(says.RIM))
-@click.argument("file", type=File)
+@click.argument("files", type=File, nargs=-1, required=True)
 @click.option("--name", required=True, help=str(says.OPTION_NAME))
-def rim(*, file: Path, name: str) -> None:
+def rim(*, files: tuple[Path, ...], name: str) -> None:
     """The help is `RIM`."""
-    measurements = measurements_of_rim(file.read_text(encoding="utf-8", errors="replace"))
-    if not measurements:
-        raise EvidenceFileRefused(f"{file} has no active measurements", hint="give an NVIDIA RIM (`.swidtag`)")
+    measurements: dict[str, tuple[str, ...]] = {}
+    for file in files:
+        found = measurements_of_rim(file.read_text(encoding="utf-8", errors="replace"))
+        if not found:
+            raise EvidenceFileRefused(f"{file} has no active measurements", hint="give an NVIDIA RIM (`.swidtag`)")
+        if both := sorted(measurements.keys() & found.keys()):
+            raise EvidenceFileRefused(
+                f"{file} says again what measurement {both[0]} is",
+                hint="give one RIM of the driver and one of the VBIOS",
+            )
+        measurements |= found
     _print_json(Reference(name=name, kind="nvidia-hopper", measurements=measurements))
 
 

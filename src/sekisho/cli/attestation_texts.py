@@ -29,8 +29,9 @@ APPROVE = Text(
 )
 WITHDRAW = Text("Withdraw approved values.", "承認した基準値を取り下げます。")
 RIM = Text(
-    "Print the reference values of an NVIDIA RIM file, ready for `approve`. Its XML signature is not checked.",
-    "NVIDIA の RIM ファイルから、`approve` 用の基準値を出力します。XML 署名は検証しません。",
+    "Print the reference values of NVIDIA RIM files (driver and VBIOS), ready for `approve`. Their XML signatures "
+    "are not checked.",
+    "NVIDIA の RIM ファイル（ドライバーと VBIOS）から、`approve` 用の基準値を出力します。XML 署名は検証しません。",
 )
 REGISTERED = Text(
     "List which hardware stands in which building.", "どのハードウェアがどの建物にあるかを一覧表示します。"
