@@ -19,6 +19,7 @@ from sekisho.cli import site_texts as said
 from sekisho.cli.keys import Duration
 from sekisho.cli.operator import read_operator_key
 from sekisho.cli.site import site
+from sekisho.federation.attester import Attester
 from sekisho.federation.declare import SiteDeclaration, encode_signed, read_signed, sign
 from sekisho.federation.enrol import control_key_of
 from sekisho.federation.errors import EnrolmentRefused
@@ -128,7 +129,7 @@ def enrol(*, control: str, declaration_file: Path, token_file: Path | None, ca: 
 @site.command(help=str(said.RUN))
 @click.option(
     "--attest",
-    type=click.Choice(["none", "simulated"]),
+    type=click.Choice(["none", "simulated", "hardware"]),
     default="none",
     show_default=True,
     help=str(said.OPTION_ATTEST),
@@ -139,7 +140,25 @@ def run(*, attest: str, directory: Path) -> None:
     from sekisho.assembly.site_agent import run as run_agent  # noqa: PLC0415 - a server, for this command alone
     from sekisho.federation.simulated_tee import SimulatedTee  # noqa: PLC0415
 
-    run_agent(directory, attester=SimulatedTee if attest == "simulated" else None)
+    match attest:
+        case "hardware":
+            hardware = _hardware()
+            run_agent(directory, attester=lambda _site: hardware)
+        case "simulated":
+            run_agent(directory, attester=SimulatedTee)
+        case _:
+            run_agent(directory)
+
+
+def _hardware() -> Attester:
+    """What this machine has; AttesterUnavailable where it has nothing."""
+    from sekisho.federation.attester_hardware import of_this_machine  # noqa: PLC0415 - for this option alone
+
+    try:
+        import pynvml  # noqa: PLC0415 - an extra: a machine without GPUs need not have it
+    except ImportError:
+        return of_this_machine(None)
+    return of_this_machine(pynvml)
 
 
 @site.command(help=str(said.ROTATE))
