@@ -18,6 +18,7 @@ from sekisho.assembly.evidences import AgentEvidences
 from sekisho.assembly.heads import HeadKeeper
 from sekisho.assembly.home import Home, load_sealing_key
 from sekisho.assembly.ledger import log_origin, log_signer
+from sekisho.assembly.ledger_watch import LedgerWatch
 from sekisho.assembly.locations import locations
 from sekisho.assembly.offices import offices
 from sekisho.assembly.packs import Packs
@@ -25,7 +26,7 @@ from sekisho.assembly.reservations import Reservations
 from sekisho.assembly.schema import migrate
 from sekisho.assembly.tables import CompileSettings, TableMaker
 from sekisho.console.release_api import ReleaseDesk
-from sekisho.console.services import Fault, JournalState, Setting, TableState
+from sekisho.console.services import Fault, JournalState, LedgerState, Setting, TableState
 from sekisho.console.workers import WorkerReport, Workers
 from sekisho.federation.enrol import EnrolmentService
 from sekisho.federation.model import Federation, SecretRef
@@ -136,6 +137,7 @@ class ControlPlane:
             witnesses=self._loaded.witnesses,
             clock=clock,
         )
+        self._ledger = LedgerWatch(home, self.heads, clock=clock)
         self.receipts = ReceiptDesk(
             ReceiptService(newest_first(home.ledger), self.heads.policy),
             base=home.ledger,
@@ -191,10 +193,13 @@ class ControlPlane:
             faults.append(_fault(self._maker.error, since=self._maker.error_at or self.clock.now()))
         if self._journal.fault is not None:
             faults.append(self._journal.fault)
-        return tuple(faults)
+        return (*faults, *self._ledger.faults())
 
     def journal(self) -> JournalState:
         return self._journal
+
+    def ledger(self) -> LedgerState:
+        return self._ledger.state()
 
     def settings(self) -> tuple[Setting, ...]:
         return self._loaded.settings
@@ -238,6 +243,7 @@ class ControlPlane:
             self._start(self._maker.run),
             self._start(self._follow_journals),
             self._start(self.heads.run),
+            self._start(self._ledger.run),
             self._start(self.reservations.run),
         ]
         try:

@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from sekisho.console.services import Control, Fault, JournalState, TableState
+from sekisho.console.services import Control, Fault, JournalState, LedgerState, TableState
 from sekisho.console.workers import WorkerReport
 from sekisho.federation.model import Endpoint, Operator, Site
 from sekisho.federation.records import current
@@ -83,6 +83,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     enrolled: tuple[Enrolled, ...] = ()
     declared_until: dict[str, float] = {}
     proposals: tuple[Proposal, ...] = ()
+    ledger: LedgerState = LedgerState()
 
     @property
     def endpoints(self) -> tuple[EndpointLive, ...]:
@@ -159,6 +160,7 @@ async def gather(control: Control) -> Facts:
         enrolled=found.enrolled,
         declared_until=found.declared_until,
         proposals=found.proposals,
+        ledger=control.ledger(),
     )
 
 

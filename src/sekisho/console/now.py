@@ -143,7 +143,7 @@ def _numbers(facts: Facts, t: Translator) -> tuple[Number, ...]:
     return (
         refusals,
         capacity,
-        _journal(facts, t),
+        _checkpoint(facts, t),
         Number(
             label=t("Alliance inbox"),
             value="–",
@@ -153,22 +153,20 @@ def _numbers(facts: Facts, t: Translator) -> tuple[Number, ...]:
     )
 
 
-def _journal(facts: Facts, t: Translator) -> Number:
-    """Until there are checkpoints, the journal's age stands in their place and says that it does."""
-    label = t("Last passage in the journal")
-    if facts.journal.fault is not None or facts.journal.checked_at is None:
-        return Number(label=label, value=t("unknown"), note=t("the journals were not read"), state="failed")
-    if facts.newest_ms is None:
-        return Number(
-            label=label, value="–", note=t("no passage yet; checkpoints come with the ledger"), state="none"
-        )
-    age = duration(facts.now - facts.newest_ms / 1000, t)
+def _checkpoint(facts: Facts, t: Translator) -> Number:
+    label, ledger = t("Last checkpoint"), facts.ledger
+    if not ledger.origin:
+        return Number(label=label, value="–", note=t("no entry in the log yet"), state="none", href="/ledger")
+    if ledger.cosigned_at is None:
+        return Number(label=label, value=t("none"), note=t("no quorum yet"), state="failed", href="/ledger")
+    waiting = ledger.size - ledger.counts
     note = (
-        t("still reading; checkpoints come with the ledger")
-        if facts.journal.behind
-        else t("checkpoints come with the ledger")
+        t.many("%(n)s entry waits for a quorum", "%(n)s entries wait for a quorum", waiting)
+        if waiting > 0
+        else t("all %(n)s entries are under a quorum", n=f"{ledger.size:,}")
     )
-    return Number(label=label, value=t("%(age)s ago", age=age), note=note)
+    age = duration(facts.now - ledger.cosigned_at, t)
+    return Number(label=label, value=t("%(age)s ago", age=age), note=note, href="/ledger")
 
 
 # The worst first: a tile with several sites shows it.

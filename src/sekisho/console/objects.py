@@ -19,9 +19,12 @@ from sekisho.residency.model import Reason
 from sekisho.residency.why import Explanation
 from sekisho.runtime.changes import Change
 
-Tab = Literal["summary", "why", "evidence", "events", "raw"]
+Tab = Literal["summary", "why", "evidence", "proof", "events", "raw"]
 TABS: tuple[Tab, ...] = ("summary", "why", "events", "raw")
 SITE_TABS: tuple[Tab, ...] = ("summary", "why", "evidence", "events", "raw")
+
+
+ENTRY_TABS: tuple[Tab, ...] = ("summary", "proof", "events", "raw")
 
 
 def parse_tab(text: str, known: tuple[Tab, ...] = TABS) -> Tab:

@@ -17,7 +17,7 @@ from sekisho.ledger.pack.build import MAX_SAMPLE, Request
 MEDIA_TYPE = "application/zip"
 _MAX_MS = (1 << 47) - 1
 # One at a time: a pack over a year reads a year of the log.
-_TURN = asyncio.Semaphore(1)
+TURN = asyncio.Semaphore(1)
 Instant = Annotated[int, msgspec.Meta(ge=0, le=_MAX_MS, description="Unix milliseconds")]
 
 
@@ -45,7 +45,7 @@ async def make_pack(control: TheControl, data: JSONBody[PackWanted]) -> Response
     request = Request(
         tenant=data.tenant, since_ms=data.since_ms, until_ms=data.until_ms, seed=data.seed, sample=data.sample
     )
-    async with _TURN:
+    async with TURN:
         built = await asyncio.to_thread(control.make_pack, request)
     return Response(
         built.data, media_type=MEDIA_TYPE, headers={"Content-Disposition": 'attachment; filename="evidence-pack.zip"'}

@@ -62,6 +62,30 @@ class JournalState(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: int
 
 
+class WitnessSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A witness: `size` is what it cosigned last, `behind` how many entries of the log are newer."""
+
+    name: str
+    operator: str
+    size: int
+    behind: int
+    fault: str
+    simulated: bool
+
+
+class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest log: `size` entries, the first `counts` of them under a quorum, cosigned at `cosigned_at` (Unix s).
+
+    `origin` is empty before the first entry.
+    """
+
+    origin: str = ""
+    size: int = 0
+    counts: int = 0
+    cosigned_at: float | None = None
+    witnesses: tuple[WitnessSeen, ...] = ()
+
+
 # Litestar checks what it injects
 @runtime_checkable
 class Control(Protocol):
@@ -91,6 +115,7 @@ class Control(Protocol):
     def table(self) -> TableState | None: ...
     def faults(self) -> tuple[Fault, ...]: ...
     def journal(self) -> JournalState: ...
+    def ledger(self) -> LedgerState: ...
     def settings(self) -> tuple[Setting, ...]: ...
     def make_pack(self, request: PackRequest) -> Built:
         """An evidence pack; blocking."""

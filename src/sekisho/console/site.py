@@ -10,7 +10,16 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.router import Router
 from litestar.static_files import create_static_files_router
 
-from sekisho.console import admin_pages, object_pages, pages, policy_pages, receipt_pages, sign_in, site_pages
+from sekisho.console import (
+    admin_pages,
+    ledger_pages,
+    object_pages,
+    pages,
+    policy_pages,
+    receipt_pages,
+    sign_in,
+    site_pages,
+)
 from sekisho.console.errors import error_page, signed_out_part
 from sekisho.console.http import Elsewhere, SignedOut, language_cookie, redirect
 from sekisho.console.services import Control
@@ -59,6 +68,12 @@ def routes() -> list[HTTPRouteHandler | Router]:
         site_pages.suspend_site_form,
         site_pages.resume_site_form,
         receipt_pages.receipt_page,
+        ledger_pages.ledger_page,
+        ledger_pages.fsck_form,
+        ledger_pages.pack_page,
+        ledger_pages.pack_form,
+        ledger_pages.entry_page,
+        ledger_pages.entry_receipt,
         admin_pages.settings_page,
         admin_pages.keys_page,
         admin_pages.make_key,
