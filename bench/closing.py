@@ -191,7 +191,7 @@ def narrows(up: Up, times: int) -> list[float]:
     found = []
     for number in range(times):
 
-        def cause() -> float:
+        def cause(number: int = number) -> float:
             at = time.time()
             wanted = files | {f"9-bench-{number}.cedar": _FORBID}
             told = up.api.post("/api/v1/policies/proposals", json={"files": wanted, "note": "bench"})
