@@ -260,8 +260,39 @@ def test_a_step_of_a_closed_proposal_says_why_not(english: Watched, console: Fed
     answer = page.request.post(console.url + "/policies/proposals/999/approve", form={"csrf": csrf})
     assert answer.status == 404
     assert "policy.unknown" in answer.text()
-    forged = page.request.post(console.url + "/policies/proposals/1/withdraw", form={"csrf": "0" * 64})
-    assert forged.status == 403
+
+
+def test_forms_from_elsewhere_change_nothing(english: Watched, console: Federated) -> None:
+    for path in (
+        "/policies/edit",
+        "/policies/proposals/1/withdraw",
+        "/policies/proposals/1/approve",
+        "/policies/proposals/1/apply",
+        "/sites/ishikari-9/approve",
+        "/sites/ishikari-9/reject",
+        "/sites/sakura-ishikari/suspend",
+        "/sites/sakura-ishikari/resume",
+    ):
+        answer = english.page.request.post(console.url + path, form={"csrf": "0" * 64, "do": "propose"})
+        assert answer.status == 403, path
+        assert "form.stale" in answer.text(), path
+
+
+def test_nobody_reads_these_screens_without_the_token(browser: Browser, console: Federated) -> None:
+    context = browser.new_context(locale="en-US")
+    for path in SCREENS:
+        context.new_page().goto(console.url + path)
+    assert all("/sign-in" in page.url for page in context.pages)
+    context.close()
+
+
+def test_the_editor_works_without_javascript(browser: Browser, console: Federated) -> None:
+    for watched in signed_in(browser, console, "ja", java_script_enabled=False):
+        page = watched.page
+        loosen(page, console)
+        page.click("button[value=examine]")
+        expect(page.locator(".box .failed")).to_contain_text("2 人目の承認が必要です")
+        expect(page.locator('textarea[name="file:2-confidential.cedar"]')).to_have_value(LOOSER)
 
 
 def test_a_site_is_suspended_in_one_step_and_resumed(english: Watched, console: Federated) -> None:
