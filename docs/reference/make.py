@@ -252,6 +252,10 @@ FAULTS: dict[str, tuple[str, str]] = {
     "up.not_ready": ("What runs here is still starting, or is ending.", "look at `sekisho status`"),
     "up.not_running": ("Nothing runs on this home.", "`sekisho up`, or name its directory with --home"),
     "keys.damaged": ("The history of keys can't be read.", "put back a copy of log/keys.json"),
+    "log.too_large": (
+        "The log is too large to be checked on a page.",
+        "run `sekisho ledger fsck` on that machine",
+    ),
     "log.head_damaged": ("The last cosigned head can't be read.", "remove head.json of that log: it is made again"),
     "note.forged": ("A signature under a checkpoint is false.", "ask for the checkpoint or receipt again"),
     "note.malformed": (
