@@ -316,7 +316,7 @@ def test_everything_works_without_javascript(browser: Browser, console: Console)
         assert page.locator("time").first.inner_text().endswith("UTC")
         page.select_option("form.filters select[name=verdict]", "refused")
         page.click("text=Filter")
-        assert page.locator("table.passages tbody tr").count() == 1
+        expect(page.locator("table.passages tbody tr")).to_have_count(1)
         page.goto(console.url + "/gateway")
         page.get_by_role("button", name="Explain").click()
         expect(page.locator("#answer")).to_contain_text("Allowed")
