@@ -1,8 +1,8 @@
 """The border ledger: signed statements of what crossed a border, counted three times, with their zeros.
 
 A zero proves something only when the counters are known to count. So a canary, public traffic on purpose, crosses
-beside the guarded lines; a statement in which it was not seen is `blind`. Statements are chained: one that is missing,
-or that was changed afterwards, breaks the chain.
+beside the guarded lines; a statement in which it was not seen is `blind`. Statements are chained: one that is
+missing, or that was changed afterwards, breaks the chain.
 
 The life of a statement: (1) three readings of cumulative counters at the end of an interval; (2) `statement` takes
 those of the beginning away; (3) `sign` signs its canonical JSON (RFC 8785) with Ed25519; (4) it goes into the
@@ -187,7 +187,7 @@ def verify(signed: SignedStatement, key: Ed25519PublicKey) -> Statement:
 
 
 def verify_chain(chain: Sequence[SignedStatement], key: Ed25519PublicKey) -> tuple[Statement, ...]:
-    """All statements from the first on, without a gap in number, time or hash. BorderRefused names the first fault."""
+    """All statements from the first on, without a gap in number, time or hash. BorderRefused names the fault."""
     found: list[Statement] = []
     for number, signed in enumerate(chain):
         here = verify(signed, key)
