@@ -141,10 +141,20 @@ def prepare_next_key(home: SiteHome) -> ec.EllipticCurvePrivateKey:
 
 
 def take_next_key(home: SiteHome) -> None:
-    """The next key becomes the key. The certificate first: a crash between the two is mended at the next start."""
-    key = load_key(home.next_key)
-    write_atomic(home.certificate, certificate(key, name="sekisho site agent"))
-    os.replace(home.next_key, home.key)
+    """The next key becomes the key. The certificate first: a crash between the two is mended at the next start.
+
+    The command that rotates and the agent that runs both do this when control has taken the key: the second finds
+    that it was done.
+    """
+    if not home.next_key.exists():
+        return
+    try:
+        key = load_key(home.next_key)
+        write_atomic(home.certificate, certificate(key, name="sekisho site agent"))
+        os.replace(home.next_key, home.key)
+    except (SiteRefused, FileNotFoundError):
+        if home.next_key.exists():
+            raise
 
 
 def save_enrolment(home: SiteHome, enrolment: Enrolment) -> None:
