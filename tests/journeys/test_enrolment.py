@@ -237,8 +237,11 @@ def test_a_site_joins_serves_and_leaves(federation: Federation, place: Place) ->
     place.stop(signal.SIGKILL)
     within(lambda: hospital.ask().status_code == 403, VALIDITY_S + 2)
     assert "evidence-fresh" in hospital.ask().text
-    listed = json.loads(said(federation.run("site", "list", "--json")))
-    assert listed[0]["state"] == "stale"
+    # what people see and what gateways do follow from the same heart-beat
+    until(
+        lambda: json.loads(said(federation.run("site", "list", "--json")))[0]["state"] == "stale", what="the word for it"
+    )
+    assert hospital.ask().status_code == 403
     place.start()
     until(hospital.served, within_s=20, what="the return")
     assert place.stop() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -169,9 +170,12 @@ def routes_of(table: RouteTable, tenant: str) -> dict[DataClass, dict[str, Route
 def may_serve(table: RouteTable, tenant: str, data_class: DataClass, model: str, *, now: float) -> set[str]:
     """Endpoint ids that a gateway with this table would use at `now`."""
     route = routes_of(table, tenant).get(data_class, {}).get(model)
-    if not isinstance(route, RouteSet) or (route.valid_until is not None and route.valid_until <= now):
+    if not isinstance(route, RouteSet):
         return set()
-    return {table.endpoints[index].id for index in route.endpoints}
+    untils = route.untils or (route.valid_until,) * len(route.endpoints)
+    serving = {index for index, until in zip(route.endpoints, untils, strict=True) if until is None or now < until}
+    assert set(route.at(now)) == serving
+    return {table.endpoints[index].id for index in serving}
 
 
 @given(federations())
@@ -302,6 +306,25 @@ def test_without_fresh_evidence_a_guarded_route_is_closed(
             assert declared is None or now < declared
     expiry = next_expiry(table)
     assert expiry is None or NOW < expiry <= NOW + VALIDITY_S
+
+
+@given(federations(), st.floats(0, 2 * VALIDITY_S))
+def test_an_endpoint_leaves_a_route_when_its_own_evidence_ends_and_not_before(
+    federation: Federation, later_s: float
+) -> None:
+    """Whatever becomes of the others."""
+    table = compiled(federation, BuiltinPolicy())
+    sites = {site.id: site for site in federation.sites}
+    now = NOW + later_s
+    for tenant, data_class in itertools.product(federation.tenants, DataClass):
+        for model in {model for endpoint in federation.endpoints for model in endpoint.models}:
+            at_first = may_serve(table, tenant.id, data_class, model, now=NOW)
+            left = {
+                endpoint.id
+                for endpoint in federation.endpoints
+                if not data_class.guarded or now < min(NOW + VALIDITY_S, sites[endpoint.site].valid_until or math.inf)
+            }
+            assert may_serve(table, tenant.id, data_class, model, now=now) == at_first & left
 
 
 @given(federations(), st.sets(st.integers(0, 7)))

@@ -249,6 +249,36 @@ def test_evidence_that_runs_out_closes_the_route_without_any_control_plane(tmp_p
         each.stop()
 
 
+def test_a_site_whose_evidence_runs_out_leaves_and_the_others_go_on_without_any_control_plane(tmp_path: Path) -> None:
+    """One table, never a new one: the route that two sites share is not closed for an instant."""
+    silent, steady = Upstream(answers()).start(), Upstream(answers()).start()
+    source = federation((Place("silent", silent.url), Place("steady", steady.url)), TENANTS)
+    ends = time.time() + 4.0
+    source = msgspec.structs.replace(
+        source,
+        sites=tuple(
+            msgspec.structs.replace(site, valid_until=ends if site.id == "site-silent" else ends + 3600)
+            for site in source.sites
+        ),
+    )
+    statuses: list[int] = []
+    with Checkpoint(tmp_path, compiled(source, validity_s=7200.0), settings=SETTINGS) as gateway:
+        with gateway.wire() as wire:
+            while time.time() < ends + 1.0:
+                statuses.append(wire.ask(request(chat(), key="sk-t2")).status)
+        assert len(gateway.ask(request(key="sk-t2", method="GET", target="/v1/models")).json["data"]) == 1
+    assert set(statuses) == {200}
+    decided = [each for each in gateway.decisions() if each.path == "/v1/chat/completions"]
+    assert len(decided) == len(statuses)
+    after = [each for each in decided if each.at_ms / 1000 >= ends]
+    assert {each.endpoint for each in decided if each.at_ms / 1000 < ends} == {"silent", "steady"}
+    assert {each.endpoint for each in after} == {"steady"}
+    assert all(each.valid_until_ms > each.at_ms for each in decided), "a decision names evidence that held"
+    assert all(each.at < ends + 1.0 for each in silent.received)
+    for each in (silent, steady):
+        each.stop()
+
+
 def test_evidence_that_runs_out_while_connecting_stops_the_request(tmp_path: Path) -> None:
     """What is checked when the endpoint is chosen holds when the first byte leaves, too."""
     full = socket.socket()

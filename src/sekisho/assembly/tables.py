@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import time
@@ -28,9 +29,11 @@ from sekisho.residency.table import Signer, TableRefused, open_table
 from sekisho.runtime.database import Database
 
 _log = logging.getLogger(__name__)
-# After a failure: soon, because guarded routes close when nothing new comes.
 # After an expiry: late enough that the clock has passed it, well inside the second that law 5 gives.
 EXPIRY_MARGIN_S = 0.05
+# Before an expiry: what has come since the table was made (a heart-beat, evidence) must be at the gateways in time.
+AHEAD_S = 1.0
+# After a failure: soon, because guarded routes close when nothing new comes.
 RETRY_S = 2.0
 PRUNE_EVERY_S = 86_400.0
 
@@ -65,6 +68,7 @@ class TableMaker:
         self._clock = clock
         self._last_good = last_good
         self._lock = asyncio.Lock()
+        self._renewed = asyncio.Event()
         self._floor = 1
         self._compiler = Compiler()
         self._signer = Signer(key)
@@ -87,14 +91,20 @@ class TableMaker:
                 raise
             self.made, self.error, self.error_at = made, None, None
             self._publisher.publish(PublishedTable(version=made.table.version, data=data))
+            self._renewed.set()
         _log.info("route table %d published (%.0f ms)", made.table.version, made.compile_s * 1000)
         return made
 
     async def run(self) -> None:
-        """Renews for ever: at a quarter of the evidence's validity, so that three renewals may fail, and as soon as a
-        site's evidence has run out, so that the routes it was part of open again without it."""
+        """Renews for ever: at a quarter of the evidence's validity, so that three renewals may fail; before a site's
+        evidence runs out under the table in force, with what is known by then; and when it has run out."""
         while True:
-            await asyncio.sleep(RETRY_S if self.error else self._pause_s())
+            self._renewed.clear()
+            pause_s = RETRY_S if self.error else self._pause_s()
+            with contextlib.suppress(TimeoutError):
+                # A table that somebody else had made has another expiry.
+                await asyncio.wait_for(self._renewed.wait(), pause_s)
+                continue
             try:
                 await self.renew()
             except SekishoError:
@@ -103,7 +113,16 @@ class TableMaker:
     def _pause_s(self) -> float:
         usual = self._settings().evidence_validity_s / 4
         expiry = next_expiry(self.made.table) if self.made is not None else None
-        return usual if expiry is None else min(usual, max(expiry - self._clock.now(), 0.0) + EXPIRY_MARGIN_S)
+        if expiry is None:
+            return usual
+        left_s = expiry - self._clock.now()
+        if left_s > AHEAD_S:
+            wait_s = left_s - AHEAD_S
+        elif left_s > 2 * EXPIRY_MARGIN_S:
+            wait_s = left_s / 2  # looked at before: nothing newer was there yet
+        else:
+            wait_s = max(left_s, 0.0) + EXPIRY_MARGIN_S
+        return min(usual, wait_s)
 
     def adopt_floor(self) -> None:
         """Goes on above the version of the last good table on disk: a database that was lost must not make the

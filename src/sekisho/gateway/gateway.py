@@ -195,12 +195,9 @@ class Gateway:
 
     def models_body(self, tenant: Tenant, table: LiveTable, data_class: DataClass) -> bytes:
         """`GET /v1/models`: models with an open route at this class, and the aliases that lead to them."""
-        now = time.time()
         routes = tenant.routes[data_class]
         usable = {
-            model
-            for model, route in routes.items()
-            if isinstance(route, Route) and (route.valid_until is None or route.valid_until > now)
+            model for model, route in routes.items() if isinstance(route, Route) and route.current() is not None
         }
         names = sorted(usable | {alias for alias, model in table.aliases.items() if model in usable})
         created = int(table.table.issued_at)

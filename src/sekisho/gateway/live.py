@@ -24,9 +24,14 @@ _SLICE_S: Final = 0.002
 
 
 class Route:
-    """The only endpoints that may serve; choice, retry and failover happen inside it."""
+    """The only endpoints that may serve; choice, retry and failover happen inside it.
+
+    When evidence under it runs out it is over, and `current` says what is left.
+    """
 
     __slots__ = (
+        "_entry",
+        "_left",
         "_ring",
         "_ring_owners",
         "closes_at",
@@ -46,16 +51,53 @@ class Route:
             time.monotonic() + entry.valid_until - time.time() if entry.valid_until is not None else float("inf")
         )
         self.valid_until_ms = int(entry.valid_until * 1000) if entry.valid_until is not None else 0
+        self._entry = entry
+        self._left: Route | None = None
         self.waiting: list[tuple[float, int, Any]] = []  # the heap of queue.FairQueue
         self._ring: list[int] = []
         self._ring_owners: list[Endpoint] = []
 
     @property
     def expired(self) -> bool:
-        """Whether the evidence under this route has run out."""
+        """Whether evidence under this route has run out."""
         return self.valid_until is not None and (
             self.valid_until <= time.time() or self.closes_at <= time.monotonic()
         )
+
+    def current(self) -> Route | None:
+        """This route while it holds, then what is left of it: the endpoints whose own evidence still holds. None when
+        there are none."""
+        route = self
+        while route.expired:
+            after = route._after()
+            if after is None:
+                return None
+            route = after
+        return route
+
+    def _after(self) -> Route | None:
+        """What is left when `valid_until` has passed."""
+        if self._left is not None or self.valid_until is None:
+            return self._left
+        ended = self.valid_until
+        left = [
+            (endpoint, index, until)
+            for endpoint, index, until in zip(self.endpoints, self._entry.endpoints, self._entry.untils, strict=False)
+            if until is None or until > ended
+        ]
+        if not left:
+            return None
+        entry = RouteSet(
+            endpoints=tuple([index for _, index, _ in left]),
+            rules=self.rules,
+            valid_until=min([until for _, _, until in left if until is not None], default=None),
+            untils=tuple([until for _, _, until in left]),
+        )
+        route = self._left = Route(tuple([endpoint for endpoint, _, _ in left]), entry)
+        if entry.valid_until is not None:
+            # on the clock that nobody can set back, from when the table came
+            route.closes_at = self.closes_at + (entry.valid_until - ended)
+        return route
 
     def owners(self, prefix_hash: int) -> list[Endpoint]:
         """The endpoints in the order in which they own this prefix: the same on every worker and gateway."""

@@ -338,9 +338,8 @@ class Passage:
                 " `sekisho why` explains every site",
                 rules=route.rules,
             )
-        if route.expired:
-            return of("residency.evidence_expired")
-        return route
+        left = route.current()
+        return of("residency.evidence_expired") if left is None else left
 
     def _admit(self) -> Refusal | None:
         """Residency, journal and the tenant's limits, in this order: a refusal takes nothing."""
@@ -586,9 +585,12 @@ class Passage:
         if lanes is None:
             lanes = tenant.lanes = {}
         lane = lanes.get(key)
-        if lane is None:
-            table, route, gateway = self.table, self._route, self.gateway
-            assert table is not None and route is not None
+        route = self._route
+        assert route is not None
+        # Of the same table, but from before an endpoint's evidence ran out: what it has on record is over.
+        if lane is None or lane.valid_until_ms != route.valid_until_ms:
+            table, gateway = self.table, self.gateway
+            assert table is not None
             lane = lanes[key] = Lane(
                 gateway=gateway.name, metrics=gateway.metrics, table=table, tenant=tenant, key=self.key_id,
                 data_class=data_class.label, asked=self._asked, model=self._model, path=self._path, route=route,

@@ -32,7 +32,7 @@ class Lane:
 
     __slots__ = (
         "_decision_attempt", "_decision_end", "_decision_middle", "_dispatch_end", "answer_head",
-        "metrics", "request_head",
+        "metrics", "request_head", "valid_until_ms",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +71,7 @@ class Lane:
         )  # fmt: skip
         attempt = _members(endpoint=endpoint.id, result="ok")
         self._decision_attempt = f',{usual},"attempts":[{{{attempt},"duration_us":'
+        self.valid_until_ms = route.valid_until_ms
         under = _members(table=table.version, policy=table.policy, valid_until_ms=route.valid_until_ms)
         if endpoint.entry.evidence:
             under += "," + _members(evidence=endpoint.entry.evidence)

@@ -169,7 +169,7 @@ def compile_table(
     """The route table of this federation under this policy at this moment.
 
     `salts` has one for each tenant (for commitments in the journal); `suspended` are endpoint ids that are in no
-    set. Raises CompileRefused when a tenant has no salt. Issue a new table before the earliest `valid_until`.
+    set. Raises CompileRefused when a tenant has no salt. Issue a new table before `next_expiry`.
     """
     return Compiler().compile(
         federation,
@@ -294,7 +294,7 @@ def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
 
 
 def next_expiry(table: RouteTable) -> float | None:
-    """When the first route closes by itself (Unix seconds); None when none does."""
+    """When the first endpoint leaves a route by itself (Unix seconds); None when none does."""
     times = [
         route.valid_until for route in table.routes if isinstance(route, RouteSet) and route.valid_until is not None
     ]
@@ -385,9 +385,9 @@ class _Routes:
     def _route(self, verdicts: Sequence[Verdict], candidates: Sequence[int]) -> RouteSet | Closed:
         """The set of those that may serve, or why nobody may."""
         chosen: list[int] = []
+        untils: list[float | None] = []
         rules: list[str] = []
         reasons: list[Reason] = []
-        valid_until = _FOREVER
         for index in candidates:
             if self._endpoints[index].id in self._suspended:
                 reasons.append(suspended_reason(self._endpoints[index]))
@@ -395,9 +395,8 @@ class _Routes:
             match verdicts[index]:
                 case Allowed() as allowed:
                     chosen.append(index)
+                    untils.append(allowed.valid_until)
                     rules += allowed.rules
-                    if allowed.valid_until is not None:
-                        valid_until = min(valid_until, allowed.valid_until)
                 case Denied() as denied:
                     reasons += denied.reasons
                 case unknown:
@@ -408,7 +407,9 @@ class _Routes:
         return RouteSet(
             endpoints=tuple(chosen),
             rules=tuple(dict.fromkeys(rules)),
-            valid_until=None if valid_until == _FOREVER else valid_until,
+            valid_until=min((until for until in untils if until is not None), default=None),
+            # site by site: one that falls silent must not close the route of the others
+            untils=tuple(untils) if len(set(untils)) > 1 else (),
         )
 
     def profile_of(self, rights: _Rights) -> int:

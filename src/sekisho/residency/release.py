@@ -125,9 +125,4 @@ def entitled_by(table: RouteTable, tenant: str, site: str, *, now: float) -> boo
     here = {index for index, endpoint in enumerate(table.endpoints) if endpoint.site == site}
     profile = table.profiles[entry.profile]
     routes = (table.routes[index] for label in _GUARDED for index in profile.routes.get(label, {}).values())
-    return any(
-        isinstance(route, RouteSet)
-        and not here.isdisjoint(route.endpoints)
-        and (route.valid_until is None or now < route.valid_until)
-        for route in routes
-    )
+    return any(isinstance(route, RouteSet) and not here.isdisjoint(route.at(now)) for route in routes)

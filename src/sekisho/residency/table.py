@@ -30,11 +30,23 @@ class EndpointEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class RouteSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="set"):
-    """The only endpoints (indices) that may serve; closed by itself at `valid_until` (Unix seconds)."""
+    """The only endpoints (indices) that may serve; at `valid_until` (Unix seconds) the first of them leaves by itself.
+
+    `untils`: when each of them leaves, in the order of `endpoints` (None: never), where that is not the same moment
+    for all. A gateway that knows nothing of `untils` closes the whole set at `valid_until`.
+    """
 
     endpoints: tuple[int, ...]
     rules: tuple[str, ...]
     valid_until: float | None = None
+    untils: tuple[float | None, ...] = ()
+
+    def at(self, now: float) -> tuple[int, ...]:
+        """Those that may serve at this moment."""
+        if not self.untils:
+            return self.endpoints if self.valid_until is None or now < self.valid_until else ()
+        pairs = zip(self.endpoints, self.untils, strict=True)
+        return tuple(index for index, until in pairs if until is None or now < until)
 
 
 class Closed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="closed"):

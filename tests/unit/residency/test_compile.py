@@ -127,7 +127,7 @@ def test_tenants_with_the_same_rights_share_a_profile_whatever_the_order_of_thei
     assert len(table.routes) == 3
 
 
-def test_a_route_closes_with_the_first_evidence_in_it_and_not_before() -> None:
+def test_each_endpoint_leaves_a_route_with_its_own_evidence() -> None:
     table = compiled(
         federation_of(
             sites=(site("long"), site("short", valid_until=NOW + 60), site("gone", valid_until=NOW)),
@@ -143,6 +143,8 @@ def test_a_route_closes_with_the_first_evidence_in_it_and_not_before() -> None:
     served = table.routes[routes["m"]]
     assert isinstance(served, RouteSet)
     assert (served.endpoints, served.valid_until) == ((0, 1), NOW + 60)
+    assert served.untils == (NOW + DAY_S, NOW + 60)
+    assert (served.at(NOW + 59), served.at(NOW + 60), served.at(NOW + DAY_S)) == ((0, 1), (0,), ())
     assert next_expiry(table) == NOW + 60
     lost = table.routes[routes["lost"]]
     assert isinstance(lost, Closed)
