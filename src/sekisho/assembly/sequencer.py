@@ -27,9 +27,10 @@ from sekisho.assembly.home import Home, create, ensure_secrets
 from sekisho.assembly.ledger import log_origin, log_signer
 from sekisho.assembly.processes import EXIT_REFUSED
 from sekisho.assembly.sequencer_status import SequencerStatus
+from sekisho.capacity import log as reservations
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.prune import prune
-from sekisho.ledger.sequencer import JournalSource, OutboxSource, Sequencer, Step
+from sekisho.ledger.sequencer import JournalSource, OutboxSource, Sequencer, Source, Step
 from sekisho.ledger.tlog.years import Opened, open_year
 from sekisho.runtime.database import Database
 
@@ -39,6 +40,15 @@ COMMIT_EVERY_S = 0.2
 POLL_S = 0.05
 RETRY_S = 1.0
 PRUNE_EVERY_S = 300.0
+
+
+def sources_of(journals: Path, database: Database) -> tuple[Source, ...]:
+    """Everything that is logged. Other concepts come first: a flood of passages must not keep a policy waiting."""
+    return (
+        OutboxSource(database),
+        OutboxSource(database, waiting=reservations.waiting, done=reservations.logged),
+        JournalSource(journals),
+    )
 
 
 class SequencerProcess:
@@ -147,7 +157,7 @@ class SequencerProcess:
             at_ms=at_ms,
             entry_id=f"{at_ms:012x}{secrets.token_hex(10)}",
         )
-        sources = (JournalSource(self._home.root / "journal"), OutboxSource(self._database))
+        sources = sources_of(self._home.root / "journal", self._database)
         self._sequencer = Sequencer(self._opened.log, self._opened.index, sources, earlier=self._opened.earlier)
         _log.info("the log %s has %d entries", self._opened.log.origin, self._opened.log.size)
 

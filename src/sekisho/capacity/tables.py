@@ -81,6 +81,14 @@ version = sa.Table(
     sa.Column("who", sa.String(64), nullable=False),
     sa.Column("why", sa.String(200), nullable=False),
     sa.Column("body", sa.Text, nullable=False),
+    # whether the transparency log has it (`log.py`): a booking costs no second row for that
+    sa.Column("logged", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+sa.Index(
+    "ix_capacity_version_unlogged",
+    version.c.at_ms,
+    sqlite_where=sa.text("logged = 0"),
+    postgresql_where=sa.text("NOT logged"),
 )
 
 key = sa.Table(

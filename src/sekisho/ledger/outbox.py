@@ -29,9 +29,9 @@ outbox = sa.Table(
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """A row that is not known to be logged yet."""
+    """A row that is not known to be logged yet. `row` is its key."""
 
-    row: int
+    row: Any
     entry: Entry
 
 
@@ -60,7 +60,7 @@ def waiting(connection: sa.Connection, *, limit: int) -> list[Waiting]:
     return [Waiting(row=row.id, entry=read_entry(row.entry)) for row in rows]
 
 
-def delete(connection: sa.Connection, rows: Sequence[int]) -> None:
+def delete(connection: sa.Connection, rows: Sequence[Any]) -> None:
     """Forgets rows that are in the log."""
     if rows:
         connection.execute(outbox.delete().where(outbox.c.id.in_(rows)))

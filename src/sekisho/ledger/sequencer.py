@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
+import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from sekisho.ledger import outbox
@@ -147,13 +148,24 @@ class JournalSource:
 
 
 class OutboxSource:
-    """What other concepts wrote beside their changes (`outbox.py`)."""
+    """What other concepts wrote beside their changes: the outbox, or a table of theirs that serves as one.
+
+    `waiting` gives the oldest rows that are not known to be logged; `done` is told those that are.
+    """
 
     prefix = "outbox/"
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        waiting: Callable[..., list[outbox.Waiting]] = outbox.waiting,
+        done: Callable[[sa.Connection, Sequence[Any]], None] = outbox.delete,
+    ) -> None:
         self._database = database
-        self._rows: list[int] = []
+        self._waiting = waiting
+        self._done = done
+        self._rows: list[Any] = []
         self.fault: str = ""
 
     def take(self, positions: Mapping[str, Position], *, limit: int) -> Taken:
@@ -162,7 +174,7 @@ class OutboxSource:
             return Taken(entries=[], positions={}, more=True)
         try:
             with self._database.read() as connection:
-                found = outbox.waiting(connection, limit=limit)
+                found = self._waiting(connection, limit=limit)
         except (DatabaseUnavailable, SQLAlchemyError) as error:
             # The decisions must not wait for the database; and at the first start its tables are just being made.
             self.fault = str(error)
@@ -175,7 +187,7 @@ class OutboxSource:
         rows, self._rows = self._rows, []
         if rows:
             with contextlib.suppress(DatabaseUnavailable, SQLAlchemyError), self._database.write() as connection:
-                outbox.delete(connection, rows)  # else they come again, and are known by their ids
+                self._done(connection, rows)  # else they come again, and are known by their ids
 
 
 class Sequencer:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
 import msgspec
 import sqlalchemy as sa
 
+from sekisho.ledger import outbox
 from sekisho.residency.attestation.references import Reference
 from sekisho.residency.attestation.register import RegisterEntry, SignedEntry, Signer
 from sekisho.runtime.database import metadata
 
+EVIDENCE = "evidence"
 MAX_LIVE_CHALLENGES = 16  # of one site
 
 evidence_challenge = sa.Table(
@@ -193,7 +196,28 @@ def use_challenge(connection: sa.Connection, *, nonce: str, site: str, now: floa
 
 
 def insert_evidence(connection: sa.Connection, one: Evidence) -> None:
+    """Keeps it, and logs what came of it; `digest` is what decisions name."""
     connection.execute(evidence.insert().values(**msgspec.structs.asdict(one)))
+    outbox.append(
+        connection,
+        kind=EVIDENCE,
+        at_ms=int(one.at * 1000),
+        body={
+            "evidence": one.id,
+            "site": one.site,
+            "about": one.about,
+            "type": one.kind,
+            "level": one.level,
+            "registered": one.registered,
+            "margin_km": one.margin_km,
+            "stands": one.stands,
+            "code": one.code,
+            "until_ms": int(one.until * 1000),
+            "digest": one.digest,
+            "key_sha256": one.key_digest,
+            "appraisal_sha256": hashlib.sha256(one.appraisal.encode()).hexdigest(),
+        },
+    )
 
 
 def _evidence(row: sa.Row[tuple[object, ...]]) -> Evidence:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sekisho.federation.key_release import DATA_KEY_BYTES, parse_spki, wrap
 from sekisho.kernel.classes import LABELS, DataClass
 from sekisho.kernel.errors import SekishoError
+from sekisho.ledger import outbox
 from sekisho.residency import evidence_store as store
 from sekisho.residency.attestation.refusals import Refused, refuse
 from sekisho.residency.evidence import RELEASE, Challenge, EvidenceService
@@ -99,6 +100,12 @@ class ReleaseService:
                 action="key.released",
                 subject=f"tenant/{tenant}",
                 detail={"site": site, "evidence": claims.jti},
+            )
+            outbox.append(
+                connection,
+                kind="key.released",
+                at_ms=int(now * 1000),
+                body={"tenant": tenant, "site": site, "evidence": claims.jti},
             )
         wrapped = wrap(secret, key, tenant=tenant, evidence=claims.jti)
         return Released(tenant=tenant, evidence=claims.jti, wrapped=wrapped)

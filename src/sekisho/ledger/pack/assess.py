@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from sekisho.ledger.model import Attempt, Decision
+from sekisho.ledger.pack.border import BorderLine, gaps
 from sekisho.ledger.pack.model import CONTROLS, Count, Finding, PolicyUse, Sample, State
 
 _GUARDED = frozenset({"confidential", "restricted"})
@@ -94,30 +95,29 @@ class Assessment:
         ]
         return tuple(sorted(uses, key=lambda use: (use.first_ms, use.hash)))
 
-    def findings(self, samples: Sequence[Sample], border: Sequence[dict[str, Any]]) -> tuple[Finding, ...]:
+    def findings(self, samples: Sequence[Sample], border: Sequence[BorderLine]) -> tuple[Finding, ...]:
         """One for each control. The receipts of `samples` have been verified."""
         for sample in samples:
             self._tallies["sek-logged"].check(True, "")
             if sample.replay in ("same", "different"):
                 self._tallies["sek-replay"].check(sample.replay == "same", f"decision {sample.id}: {sample.fact}")
-        for statement in border:
-            abroad = abroad_packets(statement)
-            self._tallies["sek-border"].check(
-                abroad == 0, f"border statement {statement.get('id', '?')}: {abroad} packets"
-            )
+        self._tallies["sek-border"] = _border(border)
         return tuple(self._tallies[control.id].finding(control.id) for control in CONTROLS)
 
 
-def abroad_packets(statement: dict[str, Any]) -> int:
-    """Packets of guarded classes that a border statement counts abroad; -1 when it does not say."""
-    counts = statement.get("body", {}).get("counts")
-    if not isinstance(counts, list):
-        return -1
-    total = 0
-    for row in counts:
-        if isinstance(row, dict) and row.get("data_class") in _GUARDED:
-            packets = row.get("packets")
-            if not isinstance(packets, int):
-                return -1
-            total += packets
-    return total
+def border_finding(border: Sequence[BorderLine]) -> Finding:
+    """What the border statements of a pack say of their control."""
+    return _border(border).finding("sek-border")
+
+
+def _border(border: Sequence[BorderLine]) -> _Tally:
+    tally = _Tally()
+    for line in border:
+        where = f"border {line.border or '?'}, statement {line.sequence} ({line.id})"
+        tally.check(
+            line.finding == "clean",
+            f"{where}: {line.finding}, {line.guarded} guarded packets, {line.canary} of the canary",
+        )
+    for gap in gaps(border):
+        tally.check(False, gap)
+    return tally

@@ -9,6 +9,8 @@ import msgspec
 
 from sekisho.ledger.pack.archive import Signer, write_archive
 from sekisho.ledger.pack.assess import Assessment
+from sekisho.ledger.pack.border import KIND as BORDER
+from sekisho.ledger.pack.border import BorderLine, read_border
 from sekisho.ledger.pack.model import FORM, Archive, LogPart, PackRefused, Replay, Sample, Statement
 from sekisho.ledger.pack.oscal import assessment_results
 from sekisho.ledger.pack.report import report
@@ -19,7 +21,6 @@ from sekisho.ledger.tlog.log import LogReader
 from sekisho.ledger.tlog.policy import TrustPolicy
 
 MAX_SAMPLE = 500
-BORDER = "border"
 DECISION = "decision"
 _PAGE = 5000
 
@@ -91,10 +92,10 @@ def build_pack(
         entry = _document(data)
         files[f"receipts/{entry['id']}.proof"] = _receipt(receipt, entry["id"], policy, now_ms)
         samples.append(_replayed(entry, archive, replay, files, position=position, origin=origin, index=at))
-    border: list[dict[str, Any]] = []
+    border: list[BorderLine] = []
     for reader, index in logs:
-        for at, entry_id in _found(index, request, kind=BORDER, size=reader.size, tenant=None):
-            border.append(_document(reader.entry(at)))
+        for at, entry_id in reversed(list(_found(index, request, kind=BORDER, size=reader.size, tenant=None))):
+            border.append(read_border(_document(reader.entry(at))))
             files[f"border/{entry_id}.proof"] = _receipt(receipt, entry_id, policy, now_ms)
     included = {
         name.removeprefix("policies/").removesuffix(".json") for name in files if name.startswith("policies/")
@@ -111,7 +112,7 @@ def build_pack(
         passages=assessment.passages,
         counts=assessment.counts(),
         policies=assessment.policies(included),
-        border=tuple(str(each["id"]) for each in border),
+        border=tuple(border),
         samples=tuple(samples),
         findings=assessment.findings(samples, border),
     )

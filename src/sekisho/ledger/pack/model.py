@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from sekisho.kernel.errors import SekishoError
+from sekisho.ledger.pack.border import BorderLine
 
 FORM = 1
 State = Literal["satisfied", "not-satisfied", "not-assessed"]
@@ -103,7 +104,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     passages: int
     counts: tuple[Count, ...]
     policies: tuple[PolicyUse, ...]
-    border: tuple[str, ...]  # ids of border statements, whose receipts are in the pack
+    border: tuple[BorderLine, ...]  # every one of the period, zeros included; their receipts are in the pack
     samples: tuple[Sample, ...]
     findings: tuple[Finding, ...]
 
@@ -201,8 +202,10 @@ CONTROLS: tuple[Control, ...] = (
         id="sek-border",
         en="Nothing confidential crossed the border",
         ja="機密の通信は国境を越えていない",
-        check_en="Every border statement of the period counts zero packets of guarded classes abroad.",
-        check_ja="期間中の境界計測では、機密区分の国外パケットはすべて 0 である。",
+        check_en="Every border statement of the period counts zero packets on guarded lines, by three counters that"
+        " saw the canary, and none is missing between the first and the last.",
+        check_ja="期間中の国境計測はすべて、カナリア通信を検知した 3 つの計数器で保護対象回線のパケットが 0 であり、"
+        "最初から最後まで欠番がない。",
         ismap=("A.13",),
         iso=("13.1.3", "CLD.13.1.4"),
         seal=("SOV-3", "SOV-5"),

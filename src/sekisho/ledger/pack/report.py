@@ -9,6 +9,7 @@ from typing import Literal
 
 import jinja2
 
+from sekisho.ledger.pack.border import covered_ms
 from sekisho.ledger.pack.model import CONTROLS, Statement
 
 Language = Literal["en", "ja"]
@@ -29,6 +30,24 @@ _REPLAYS: dict[Language, dict[str, str]] = {
         "different": "✘ 不一致",
         "no-inputs": "– 入力の保存期間外",
         "not-decided": "– ルール適用前の拒否",
+    },
+}
+
+
+_BORDERS: dict[Language, dict[str, str]] = {
+    "en": {
+        "clean": "✔ nothing guarded, canary seen",
+        "crossed": "✘ guarded traffic crossed",
+        "disagreement": "✘ the counters disagree",
+        "blind": "✘ canary not seen: proves nothing",
+        "unreadable": "✘ unreadable",
+    },
+    "ja": {
+        "clean": "✔ 保護対象なし、カナリア検知",
+        "crossed": "✘ 保護対象の通信が越境",
+        "disagreement": "✘ 計数器の値が不一致",
+        "blind": "✘ カナリア未検知（証明にならない）",
+        "unreadable": "✘ 読み取り不可",
     },
 }
 
@@ -54,4 +73,7 @@ def report(statement: Statement, language: Language) -> str:
         controls={control.id: control for control in CONTROLS},
         states=_STATES[language],
         replays=_REPLAYS[language],
+        borders=_BORDERS[language],
+        covered_s=covered_ms(statement.border, since_ms=statement.since_ms, until_ms=statement.until_ms) // 1000,
+        period_s=(statement.until_ms - statement.since_ms) // 1000,
     )

@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 
 from sekisho.ledger.pack.archive import read_archive
-from sekisho.ledger.pack.assess import abroad_packets
+from sekisho.ledger.pack.assess import border_finding
+from sekisho.ledger.pack.border import KIND as BORDER
+from sekisho.ledger.pack.border import read_border
 from sekisho.ledger.pack.build import documents
 from sekisho.ledger.pack.model import FORM, PackRefused, Replay, Sample, Statement
 from sekisho.ledger.pack.sample import draw, indices
@@ -39,7 +41,7 @@ def verify_pack(data: bytes, policy: TrustPolicy, *, replay: Replay, now_s: floa
             raise PackRefused(f"`{name}` does not say what the statement says", code="pack.changed")
     samples = _drawn(statement)
     expected = {f"receipts/{sample.id}.proof" for sample in samples}
-    expected |= {f"border/{id}.proof" for id in statement.border}
+    expected |= {f"border/{line.id}.proof" for line in statement.border}
     there = {name for name in files if name.endswith(".proof")}
     if there != expected:
         raise PackRefused("the pack has other receipts than the statement names", code="pack.changed")
@@ -53,11 +55,12 @@ def verify_pack(data: bytes, policy: TrustPolicy, *, replay: Replay, now_s: floa
         if entry.get("tenant") != statement.tenant or not _in_period(sample.id, statement):
             raise PackRefused(f"decision {sample.id} is not of the stated tenant and period", code="pack.changed")
         replayed += _decided_again(entry, sample, files, replay)
-    for id in statement.border:
-        entry = _entry(_verified(files[f"border/{id}.proof"], policy, id, now_s), id)
-        finding = next(each for each in statement.findings if each.control == "sek-border")
-        if entry.get("kind") != "border" or (abroad_packets(entry) != 0 and finding.state == "satisfied"):
-            raise PackRefused(f"the border statement {id} does not say what the pack says", code="pack.changed")
+    for line in statement.border:
+        entry = _entry(_verified(files[f"border/{line.id}.proof"], policy, line.id, now_s), line.id)
+        if entry.get("kind") != BORDER or read_border(entry) != line or not _in_period(line.id, statement):
+            raise PackRefused(f"the border statement {line.id} does not say what the pack says", code="pack.changed")
+    if border_finding(statement.border) not in statement.findings:
+        raise PackRefused("the finding on the border does not follow from its statements", code="pack.changed")
     return PackVerified(
         statement=statement, signed_by=signed_by, receipts=len(samples) + len(statement.border), replayed=replayed
     )

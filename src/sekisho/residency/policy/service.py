@@ -15,6 +15,7 @@ import msgspec
 import sqlalchemy as sa
 
 from sekisho.kernel.errors import SekishoError
+from sekisho.ledger import outbox
 from sekisho.residency.policy.bundle import Bundle, bundle_of
 from sekisho.residency.policy.change import Difference, Standing, difference
 from sekisho.residency.policy.engine import CedarPolicy
@@ -31,6 +32,7 @@ from sekisho.runtime.database import Database
 
 _log = logging.getLogger(__name__)
 CONFIGURATION = "configuration"
+APPLIED = "policy.applied"
 State = Literal["waiting", "approved", "applied", "withdrawn"]
 
 
@@ -126,7 +128,7 @@ class PolicyService:
                     connection, policy=policy.hash, bundle=configured, jurisdiction=policy.jurisdiction, now=now
                 )
                 put_in_force(connection, bundle=configured.hash, configured=configured.hash)
-                _record(connection, now=now, actor=CONFIGURATION, action="policy.applied", policy=policy)
+                _applied(connection, policy, now=now, actor=CONFIGURATION)
                 self._current = policy
                 return None
         made = self._propose(configured, note="the configuration's files changed", actor=CONFIGURATION, now=now)
@@ -239,7 +241,7 @@ class PolicyService:
             self._move(connection, number, {"waiting", "approved"}, state="applied", closed_by=actor, closed_at=now)
             save_version(connection, policy=policy.hash, bundle=bundle, jurisdiction=policy.jurisdiction, now=now)
             put_in_force(connection, bundle=bundle.hash)
-            _record(connection, now=now, actor=actor, action="policy.applied", policy=policy, number=number)
+            _applied(connection, policy, now=now, actor=actor, proposal=found)
         self._current = policy
         return self.proposal(number)
 
@@ -317,20 +319,20 @@ def _proposal(row: sa.Row[tuple[object, ...]]) -> Proposal:
     return msgspec.convert(values | {"difference": told, "widens": told.widens}, Proposal)
 
 
-def _record(
-    connection: sa.Connection,
-    *,
-    now: float,
-    actor: str,
-    action: str,
-    policy: CedarPolicy,
-    number: int | None = None,
+def _applied(
+    connection: sa.Connection, policy: CedarPolicy, *, now: float, actor: str, proposal: Proposal | None = None
 ) -> None:
+    """In the change log, and in the transparency log: from now on this is in force, and who wanted it."""
+    hashes = {"policy": policy.hash, "bundle": policy.bundle.hash}
     record_change(
         connection,
         now=now,
         actor=actor,
-        action=action,
-        subject="policy" if number is None else f"policy/{number}",
-        detail={"policy": policy.hash, "bundle": policy.bundle.hash},
+        action=APPLIED,
+        subject="policy" if proposal is None else f"policy/{proposal.id}",
+        detail=hashes,
     )
+    body: dict[str, object] = {**hashes, "jurisdiction": policy.jurisdiction, "actor": actor}
+    if proposal is not None:
+        body |= {"proposal": proposal.id, "proposed_by": proposal.actor, "approved_by": proposal.approved_by}
+    outbox.append(connection, kind=APPLIED, at_ms=int(now * 1000), body=body)

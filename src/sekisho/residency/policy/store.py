@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Iterable
 
 import msgspec
 import sqlalchemy as sa
 
+from sekisho.ledger import outbox
 from sekisho.residency.policy.bundle import Bundle
 from sekisho.runtime.database import metadata
+
+VERSION = "policy.version"
 
 # Every policy under which a table was ever made or that was ever proposed; never deleted.
 policy_version = sa.Table(
@@ -69,7 +73,7 @@ table_source_part = sa.Table(
 
 
 def save_version(connection: sa.Connection, *, policy: str, bundle: Bundle, jurisdiction: str, now: float) -> None:
-    """Keeps the files of this policy; one that is there stays as it is."""
+    """Keeps the files of this policy, and logs what they are; one that is there stays as it is."""
     known = connection.scalar(sa.select(policy_version.c.hash).where(policy_version.c.hash == policy))
     if known is None:
         connection.execute(
@@ -80,6 +84,17 @@ def save_version(connection: sa.Connection, *, policy: str, bundle: Bundle, juri
                 at=now,
                 files=zlib.compress(msgspec.msgpack.encode(bundle)),
             )
+        )
+        outbox.append(
+            connection,
+            kind=VERSION,
+            at_ms=int(now * 1000),
+            body={
+                "policy": policy,
+                "bundle": bundle.hash,
+                "jurisdiction": jurisdiction,
+                "files": {file.name: hashlib.sha256(file.text.encode()).hexdigest() for file in bundle.files},
+            },
         )
 
 

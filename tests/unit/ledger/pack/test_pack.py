@@ -11,16 +11,23 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trestle.oscal.assessment_results import AssessmentResults
 
+from sekisho.federation.border import KIND as BORDER
+from sekisho.federation.border import Reading, Row, SignedStatement, Tally, Way, sign, statement
+from sekisho.federation.border import Statement as Statement_
+from sekisho.federation.border import body as border_body
+from sekisho.ledger.pack.assess import border_finding
+from sekisho.ledger.pack.border import read_border
 from sekisho.ledger.pack.build import Built, Request, build_pack, documents
 from sekisho.ledger.pack.model import PackRefused, Replayed, Statement
 from sekisho.ledger.pack.oscal import assessment_results
 from sekisho.ledger.pack.sample import differences, draw, indices
 from sekisho.ledger.pack.verify import PackVerified, verify_pack
-from sekisho.ledger.tlog.entries import record_entry
+from sekisho.ledger.tlog.entries import Entry, record_entry
 from sekisho.ledger.tlog.log import LogReader
 from support.ledger import NOW_S, LedgerLab, decision
 
@@ -47,16 +54,41 @@ def lab(tmp_path: Path) -> Iterator[LedgerLab]:
     made = LedgerLab(tmp_path)
     made.log([decision(number) for number in range(40)])
     made.log([decision(number, tenant="bank") for number in range(40, 60)])
-    made.log([border(0)])
+    made.log([border(signed) for signed in counted(0)])
     made.publish()
     yield made
     made.close()
 
 
-def border(packets: int) -> Any:
-    at_ms = NOW_S * 1000 - 100 + packets
-    counts = [{"site": "osaka", "data_class": "confidential", "packets": packets}]
-    return record_entry(id=f"{at_ms:012x}{'b' * 20}", kind="border", at_ms=at_ms, body={"counts": counts})
+def counted(packets: int, canary: int = 5) -> list[SignedStatement]:
+    """A chain as a border post makes it: a silent minute, then one in which so many packets crossed."""
+    guarded = Way(site="osaka", peer="us-west", data_class="confidential")
+    open_line = Way(site="osaka", peer="virginia", data_class="public", canary=True)
+    key = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    chain: list[SignedStatement] = []
+    before: dict[Way, Reading] = {}
+    for number, crossed in enumerate((0, packets)):
+        after = {
+            way: _more(before.get(way, Reading()), count) for way, count in ((guarded, crossed), (open_line, canary))
+        }
+        at_ms = NOW_S * 1000 - 120_000 + number * 60_000
+        made = statement(
+            border="japan", before=before, after=after, from_ms=at_ms, to_ms=at_ms + 60_000,
+            previous=chain[-1].statement if chain else None,
+        )  # fmt: skip
+        chain.append(sign(made, key))
+        before = after
+    return chain
+
+
+def _more(reading: Reading, packets: int) -> Reading:
+    tally = Tally(out_packets=reading.line.out_packets + packets, out_bytes=reading.line.out_bytes + 60 * packets)
+    return Reading(line=tally, interface=tally, capture=tally)
+
+
+def border(signed: SignedStatement) -> Entry:
+    at_ms = signed.statement.to_ms
+    return record_entry(id=f"{at_ms:012x}{'b' * 20}", kind=BORDER, at_ms=at_ms, body=border_body(signed))
 
 
 def build(lab: LedgerLab, *, seed: str = "auditor", sample: int = 12, tenant: str = "hospital") -> Built:
@@ -99,7 +131,11 @@ def test_a_pack_verifies_from_the_file_alone(lab: LedgerLab) -> None:
     built = build(lab)
     told = verified(lab, built.data)
     assert told.statement == built.statement
-    assert (told.receipts, told.replayed) == (13, 12)
+    assert (told.receipts, told.replayed) == (14, 12)
+    assert [(line.sequence, line.guarded, line.canary, line.finding) for line in told.statement.border] == [
+        (0, 0, 5, "clean"),
+        (1, 0, 5, "clean"),
+    ]
     assert built.statement.passages == 40
     states = {finding.control: finding.state for finding in built.statement.findings}
     assert set(states.values()) == {"satisfied", "not-assessed"}
@@ -119,14 +155,72 @@ def test_what_went_wrong_is_said(lab: LedgerLab) -> None:
     abroad = json.loads(decision(1).data) | {"id": f"{at_ms:012x}{'f' * 20}", "at_ms": at_ms, "country": "US",
                                              "site": "us-west", "prompt": "leaked"}  # fmt: skip
     data = json.dumps(abroad, sort_keys=True, separators=(",", ":")).encode()
-    lab.log([msgspec.structs.replace(decision(1), id=bytes.fromhex(abroad["id"]), data=data), border(3)])
+    lab.log([msgspec.structs.replace(decision(1), id=bytes.fromhex(abroad["id"]), data=data)])
     lab.publish()
     built = build(lab, sample=500)
     states = {finding.control: finding for finding in built.statement.findings}
-    for control in ("sek-residency", "sek-content", "sek-replay", "sek-border"):
+    for control in ("sek-residency", "sek-content", "sek-replay"):
         assert (states[control].state, states[control].exceptions) == ("not-satisfied", 1), control
     assert "served in US" in states["sek-residency"].facts[0]
     assert verified(lab, built.data).statement == built.statement
+
+
+@pytest.mark.parametrize(
+    ("said", "finding", "exceptions"),
+    [
+        (counted(3), "crossed", 1),
+        (counted(0, canary=0), "blind", 2),
+        (counted(0)[1:], "clean", 0),
+        ([counted(0)[0], counted(1)[1]], "crossed", 1),
+        ([counted(0, canary=7)[0], counted(0)[1]], "clean", 1),
+    ],
+    ids=["crossed", "blind", "begins later", "crossed once", "does not follow"],
+)
+def test_border_statements_are_read_from_their_counts(
+    tmp_path: Path, said: list[SignedStatement], finding: str, exceptions: int
+) -> None:
+    lab = LedgerLab(tmp_path)
+    try:
+        lab.log([decision(number) for number in range(3)])
+        lab.log([border(signed) for signed in said])
+        lab.publish()
+        built = build(lab, sample=1)
+        found = next(each for each in built.statement.findings if each.control == "sek-border")
+        assert (found.state, found.exceptions) == ("not-satisfied" if exceptions else "satisfied", exceptions)
+        assert built.statement.border[-1].finding == finding
+        assert verified(lab, built.data).statement == built.statement
+        assert [line.finding for line in built.statement.border] == [each.statement.finding for each in said]
+    finally:
+        lab.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"statement": {}}, {"counts": []}, {"statement": {"border": "x", "sequence": 0, "from_ms": 0, "to_ms": 1,
+     "previous": "", "rows": [{"way": {}, "counted": {"line": {"in_packets": -1, "out_packets": 0}}}]}}],
+)  # fmt: skip
+def test_a_border_statement_that_says_nothing_satisfies_nothing(body: dict[str, Any]) -> None:
+    line = read_border({"id": "0" * 32, "kind": BORDER, "body": body | {"finding": "clean"}})
+    assert line.finding == "unreadable"
+    assert border_finding([line]).state == "not-satisfied"
+
+
+_TALLIES = st.builds(Tally, out_packets=st.integers(0, 2), in_packets=st.integers(0, 2), out_bytes=st.integers(0, 99))
+_ROWS = st.builds(
+    Row,
+    way=st.builds(Way, site=st.just("a"), peer=st.just("b"), data_class=st.just("public"), canary=st.booleans()),
+    counted=st.builds(Reading, line=_TALLIES, interface=_TALLIES, capture=_TALLIES),
+)
+
+
+@given(st.lists(_ROWS, max_size=4))
+def test_a_pack_finds_what_the_border_finds(rows: list[Row]) -> None:
+    """Two programs read the counts, and say the same."""
+    made = Statement_(
+        schema="sekisho.border/v1", border="x", sequence=0, from_ms=0, to_ms=1, rows=tuple(rows), previous="0" * 64
+    )
+    line = read_border({"id": "0" * 32, "body": {"statement": msgspec.to_builtins(made)}})
+    assert (line.finding, line.digest) == (made.finding, made.digest)
 
 
 @pytest.mark.parametrize(
@@ -192,6 +286,15 @@ def test_a_statement_that_its_maker_forged_is_caught_where_it_can_be(lab: Ledger
     with pytest.raises(PackRefused) as refused:
         verified(lab, signed(msgspec.structs.replace(built.statement, samples=worse)))
     assert refused.value.code == "pack.replay"
+
+    for line in (
+        msgspec.structs.replace(built.statement.border[0], guarded=9, finding="crossed"),
+        msgspec.structs.replace(built.statement.border[0], canary=9),
+    ):
+        border_lines = (line, *built.statement.border[1:])
+        with pytest.raises(PackRefused) as refused:
+            verified(lab, signed(msgspec.structs.replace(built.statement, border=border_lines)))
+        assert refused.value.code == "pack.changed"
 
     other = msgspec.structs.replace(built.statement, tenant="bank")
     with pytest.raises(PackRefused):
