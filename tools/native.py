@@ -27,7 +27,7 @@ MODULES = (
         for name in (
             "answers", "body", "choose", "gateway", "http1", "limits", "listener", "live", "meter", "metrics",
             "passage",
-            "queue", "records", "tuning", "upstream",
+            "queue", "records", "shares", "tuning", "upstream",
         )
     ),
     "sekisho/ledger/journal.py",

@@ -24,6 +24,7 @@ from sekisho.gateway.passage import KnownHead, Passage
 from sekisho.gateway.queue import FairQueue
 from sekisho.gateway.receipts import Receipts
 from sekisho.gateway.settings import EndpointSnapshot, GatewaySettings, WorkerSnapshot
+from sekisho.gateway.shares import Place, Share, Shares
 from sekisho.gateway.tuning import Tuning
 from sekisho.gateway.upstream import Endpoint
 from sekisho.kernel.classes import DataClass
@@ -69,6 +70,7 @@ class Gateway:
         self.live: LiveTable | None = None
         self.metrics = Metrics()
         self.queue = FairQueue(settings.queue_max)
+        self.shares = Shares(board)
         self.clients: set[ClientConnection] = set()
         self.buffered = 0
         self.draining = False
@@ -119,6 +121,21 @@ class Gateway:
             limits = known[model] = live_tables.limits_of(self.board, tenant, model)
         return limits
 
+    def share_of(self, tenant: Tenant, data_class: DataClass, model: str) -> Share | None:
+        """What this tenant may count on for requests like this one; None for most."""
+        if tenant.grants is None:
+            return None
+        key = (int(data_class), model)
+        share = tenant.shares.get(key)
+        if share is None:
+            grants = tenant.grants.get(key)
+            if grants is None:
+                return None
+            share = self.shares.find(tenant=tenant.entry.id, data_class=key[0], model=model, grants=grants)
+            if share is not None:
+                tenant.shares[key] = share
+        return share
+
     def remember(self, head: bytes, passage: Passage) -> None:
         """Keep what was read in this head (without its length), until the route table changes."""
         known = passage.known_head()
@@ -165,6 +182,7 @@ class Gateway:
         previous = self.live
         live = await live_tables.build(table, previous, self._make_endpoint)
         self.live = live
+        self.shares.adopt(live.shared)
         self.heads.clear()
         self.limited = [tenant for tenant in live.tenants if tenant.limits is not None]
         for waiter in self.queue.drain():
@@ -179,7 +197,7 @@ class Gateway:
         _log.info("route table %d adopted", table.version)
 
     def _make_endpoint(self, entry: EndpointEntry) -> Endpoint:
-        slots = self.board.slots(f"e/{entry.id}", entry.slots)
+        slots = self.shares.slots(entry.id, entry.slots)
         endpoint = Endpoint(
             entry,
             settings=self.settings,
@@ -211,7 +229,9 @@ class Gateway:
     # -- the queue
 
     def slot_free(self, endpoint: Endpoint) -> None:
-        """A slot of `endpoint` may be free: give it to whose turn it is."""
+        """A slot of `endpoint` may be free: give it to an owner within its share, else to whose turn it is."""
+        while not endpoint.ejected and (place := self.shares.next_owner(endpoint.id)) is not None:
+            self.serve(place)
         while endpoint.hungry and not endpoint.ejected and endpoint.slots.take():
             waiter = self.queue.pop_for(endpoint, self.now())
             if waiter is None:
@@ -219,6 +239,15 @@ class Gateway:
                 return
             if isinstance(waiter, Passage):
                 waiter.dispatch(endpoint)
+
+    def serve(self, place: Place) -> None:
+        """A slot was taken at `place` for the one of its owner that has waited longest."""
+        waiter = place.share.pop()
+        if isinstance(waiter, Passage):
+            self.queue.leave(waiter)
+            waiter.dispatch(place.endpoint, place)
+        else:
+            place.release()
 
     def watch_queue(self) -> None:
         """Slots that other workers give back, and deadlines, are looked at every few milliseconds."""
@@ -272,6 +301,7 @@ class Gateway:
         self._stranger_lines = 0
         self._swept += 1
         if self._swept % 2 == 0:
+            self.shares.sweep(now)
             for endpoint in live.endpoints.values():
                 endpoint.slots.give_back()
             for tenant in self.limited:

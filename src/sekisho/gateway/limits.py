@@ -27,6 +27,7 @@ _MAX_WORKERS: Final = 64
 _ROW: Final = struct.Struct("<Qdd")  # key, level, monotonic time of the level
 _COUNT: Final = struct.Struct("<i")
 _COUNTS_AT: Final = ROWS * _ROW.size
+_FIRST_CELL: Final = _COUNTS_AT // _COUNT.size
 
 
 class BoardFull(SekishoError):
@@ -58,6 +59,7 @@ class Board:
                 hint="free space in the home directory",
             ) from None
         self.map = mmap.mmap(self._fd, size)
+        self._cells = memoryview(self.map).cast("i")
         self._column = _COUNTS_AT + worker * ROWS * _COUNT.size
         with self:  # whatever a predecessor of this worker held is free again
             self.map[self._column : self._column + ROWS * _COUNT.size] = bytes(ROWS * _COUNT.size)
@@ -67,6 +69,15 @@ class Board:
 
     def __exit__(self, *_: object) -> None:
         fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def lock(self) -> None:
+        """What `with` does, but for nothing when there is no other worker."""
+        if self.workers > 1:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def unlock(self) -> None:
+        if self.workers > 1:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def slots(self, name: str, limit: int) -> Slots:
         """The one object for this name in this worker: two would overwrite each other's count on the board."""
@@ -78,6 +89,7 @@ class Board:
         return slots
 
     def close(self) -> None:
+        self._cells.release()
         self.map.close()
         os.close(self._fd)
 
@@ -97,14 +109,30 @@ class Board:
         raise BoardFull(f"the board of limits has {ROWS} rows and all are taken", hint="use fewer limits a tenant")
 
     def total(self, row: int) -> int:
-        """Slots taken by all workers."""
-        unpack = _COUNT.unpack_from
-        column = _COUNTS_AT + row * _COUNT.size
-        stride = ROWS * _COUNT.size
-        return sum(unpack(self.map, column + worker * stride)[0] for worker in range(self.workers))
+        """The sum over all workers."""
+        cells = self._cells
+        at = _FIRST_CELL + row
+        found = 0
+        for _ in range(self.workers):
+            found += cells[at]
+            at += ROWS
+        return found
 
     def set_mine(self, row: int, held: int) -> None:
-        _COUNT.pack_into(self.map, self._column + row * _COUNT.size, held)
+        self._cells[_FIRST_CELL + self.worker * ROWS + row] = held
+
+    def mine(self, row: int) -> int:
+        return self._cells[_FIRST_CELL + self.worker * ROWS + row]
+
+    def add(self, row: int, worker: int, amount: int) -> None:
+        """Under the lock: another worker's count may be changed too."""
+        self._cells[_FIRST_CELL + worker * ROWS + row] += amount
+
+    def first(self, row: int) -> int:
+        """A worker that has some of this: this one, if it has."""
+        if self.mine(row) > 0:
+            return self.worker
+        return next(each for each in range(self.workers) if self._cells[_FIRST_CELL + each * ROWS + row] > 0)
 
 
 class Bucket:

@@ -15,9 +15,10 @@ from typing import Any, Final, Protocol
 
 from sekisho.gateway.limits import Board, Bucket, Slots
 from sekisho.gateway.records import Lane
+from sekisho.gateway.shares import Share
 from sekisho.gateway.upstream import Endpoint, Target
 from sekisho.kernel.classes import DataClass
-from sekisho.residency.table import Closed, EndpointEntry, RouteSet, RouteTable, TenantEntry
+from sekisho.residency.table import Closed, EndpointEntry, RouteSet, RouteTable, ShareEntry, TenantEntry
 
 _RING_POINTS: Final = 48  # an endpoint; enough for an even share among up to a hundred
 _SLICE_S: Final = 0.002
@@ -151,10 +152,21 @@ class TenantLimits:
             self.slots.give_back()
 
 
+class Grant:
+    """Slots at endpoints that a tenant may count on until then (Unix seconds)."""
+
+    __slots__ = ("keep_warm_s", "places", "until")
+
+    def __init__(self, places: tuple[tuple[Endpoint, int], ...], until: float, keep_warm_s: float) -> None:
+        self.places = places
+        self.until = until
+        self.keep_warm_s = keep_warm_s
+
+
 class Tenant:
     """A tenant's entry, with what its requests need prepared on first use."""
 
-    __slots__ = ("_salted", "buffered", "entry", "floor", "lanes", "limits", "routes")
+    __slots__ = ("_salted", "buffered", "entry", "floor", "grants", "lanes", "limits", "routes", "shares")
 
     def __init__(self, entry: TenantEntry, routes: tuple[dict[str, Route | Closed], ...]) -> None:
         self.entry = entry
@@ -164,6 +176,9 @@ class Tenant:
         self.limits: dict[str, tuple[TenantLimits, ...]] | None = None
         # (key id, class, model asked for, path, endpoint) -> lane; all from configuration, so bounded
         self.lanes: dict[tuple[str, int, str, bytes, str], Lane] | None = None
+        # (class, model) -> what is granted, and the share that was made of it on first use
+        self.grants: dict[tuple[int, str], list[Grant]] | None = None
+        self.shares: dict[tuple[int, str], Share] = {}
         self._salted: Hash | None = None
         self.buffered = 0  # bytes of this tenant's bodies that the worker holds
 
@@ -180,7 +195,7 @@ class Tenant:
 class LiveTable:
     """One version of the route table, ready for requests."""
 
-    __slots__ = ("aliases", "endpoints", "key_ids", "keys", "policy", "table", "tenants", "version")
+    __slots__ = ("aliases", "endpoints", "key_ids", "keys", "policy", "shared", "table", "tenants", "version")
 
     def __init__(self, table: RouteTable) -> None:
         self.table = table
@@ -189,6 +204,7 @@ class LiveTable:
         self.aliases = table.aliases
         self.endpoints: dict[str, Endpoint] = {}
         self.tenants: list[Tenant] = []
+        self.shared: set[str] = set()  # ids of endpoints with shares
         # SHA-256 of the key -> (tenant, key id, expiry)
         self.keys: dict[bytes, tuple[Tenant, str, float | None]] = {}
         self.key_ids: dict[str, tuple[Tenant, str, float | None]] = {}
@@ -269,10 +285,28 @@ async def build(
             tenant.limits = known.limits  # leases and debts live on
         live.tenants.append(tenant)
         await paced.step()
+    for share in table.shares:
+        _grant(live, share, endpoints)
+        await paced.step()
     for key in table.keys:
         live.keys[key.sha256] = live.key_ids[key.id] = (live.tenants[key.tenant], key.id, key.expires_at)
         await paced.step()
     return live
+
+
+def _grant(live: LiveTable, share: ShareEntry, endpoints: list[Endpoint]) -> None:
+    """A share counts at the endpoints of its own route and nowhere else."""
+    tenant = live.tenants[share.tenant]
+    data_class = DataClass.parse(share.data_class)
+    route = tenant.routes[data_class].get(share.model) if data_class is not None else None
+    if data_class is None or not isinstance(route, Route):
+        return
+    found = [(endpoints[index], slots) for index, slots in share.places if endpoints[index] in route.endpoints]
+    if tenant.grants is None:
+        tenant.grants = {}
+    grants = tenant.grants.setdefault((int(data_class), share.model), [])
+    grants.append(Grant(tuple(found), share.until, share.keep_warm_s))
+    live.shared.update([endpoint.id for endpoint, _ in found])
 
 
 async def dismantle(live: LiveTable) -> None:

@@ -23,6 +23,7 @@ from sekisho.gateway.live import Hash, LiveTable, Route, Tenant, TenantLimits
 from sekisho.gateway.meter import StreamMeter, Tokens
 from sekisho.gateway.records import Lane
 from sekisho.gateway.refusals import Refusal, body_of, of
+from sekisho.gateway.shares import Place, Share
 from sekisho.gateway.upstream import Endpoint, EndpointUnusable, UpstreamConnection
 from sekisho.kernel.classes import DataClass
 from sekisho.ledger.model import Attempt, Decision, Outcome, encode_record
@@ -111,10 +112,10 @@ class Passage:
         "_aligned", "_answer", "_asked", "_attempts", "_body", "_busy_for_s", "_close_framed", "_commit_answer",
         "_connection", "_counted", "_endpoint", "_estimate", "_ever_dispatched", "_expires_at", "_first_byte",
         "_fresh", "_hashed", "_hedge", "_held", "_held_size", "_id", "_inject", "_keep_alive", "_lane", "_last",
-        "_limits", "_meter", "_model", "_ok_after_s", "_parts", "_passed", "_path", "_prefix_hash", "_query",
-        "_queue_s", "_queued_at", "_raw_ok", "_route", "_sent_at", "_slotted", "_started", "_state", "_tokens",
-        "_trace", "_version", "at_ms", "bytes_in", "bytes_out", "client", "data_class", "dispatched",
-        "gateway", "guarded", "id", "key_id", "queue_deadline", "table", "tenant", "tried", "waiting",
+        "_limits", "_meter", "_model", "_ok_after_s", "_parts", "_passed", "_path", "_place", "_prefix_hash",
+        "_query", "_queue_s", "_queued_at", "_raw_ok", "_route", "_sent_at", "_slotted", "_started", "_state",
+        "_tokens", "_trace", "_version", "at_ms", "bytes_in", "bytes_out", "client", "data_class", "dispatched",
+        "gateway", "guarded", "id", "key_id", "queue_deadline", "share", "table", "tenant", "tried", "waiting",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, client: ClientConnection) -> None:
@@ -154,6 +155,8 @@ class Passage:
         self._lane: Lane | None = None
         self._endpoint: Endpoint | None = None
         self._slotted = False
+        self._place: Place | None = None
+        self.share: Share | None = None
         self._connection: UpstreamConnection | None = None
         self._hedge: _Hedge | None = None
         self._fresh = False
@@ -391,9 +394,15 @@ class Passage:
 
     def _seek(self) -> None:
         """Find an endpoint of the set with a free slot, or wait for one."""
-        gateway, route = self.gateway, self._route
-        assert route is not None
+        gateway, route, tenant, data_class = self.gateway, self._route, self.tenant, self.data_class
+        assert route is not None and tenant is not None and data_class is not None
         self._state = _WAITING
+        share = self.share = gateway.share_of(tenant, data_class, self._model)
+        if share is not None:
+            place = share.take(route, self._prefix_hash, self.tried)
+            if place is not None:
+                self.dispatch(place.endpoint, place)
+                return
         if not route.waiting:
             endpoint = choose(route, self._prefix_hash, self.tried, load_bound=gateway.tuning.load_bound)
             if endpoint is not None:
@@ -402,17 +411,25 @@ class Passage:
         if all_out(route, self.tried):
             self.fail(self._last_error())
             return
-        assert self.tenant is not None and self.data_class is not None
         now = gateway.now()
+        owner = share is not None and share.room
         if not self._queued_at:
             self._queued_at = now
-            self.queue_deadline = now + gateway.settings.queue_timeout_s
+            # Within its share a request waits for the end of one that was lent its slot, and not in vain.
+            wait_s = gateway.tuning.first_byte_timeout_s if owner else gateway.settings.queue_timeout_s
+            self.queue_deadline = now + wait_s
         if not gateway.queue.push(
-            self, route, tenant=self.tenant.entry.id, data_class=self.data_class, cost=self._estimate
+            self, route, tenant=tenant.entry.id, data_class=data_class, cost=self._estimate, owner=owner
         ):
             self.fail(of("limit.queue_full", retry_after_s=gateway.queue.retry_after_s()))
             return
         gateway.watch_queue()
+        if share is not None:
+            # Once more, now that all workers see that it waits: after this no borrower starts before it.
+            share.wait(self)
+            place = share.take(route, None, self.tried)
+            if place is not None:
+                gateway.serve(place)
 
     def queue_expired(self) -> None:
         """The queue's deadline has passed (the queue has let go of this passage)."""
@@ -448,11 +465,14 @@ class Passage:
         self._route = route
         return None
 
-    def dispatch(self, endpoint: Endpoint) -> None:
-        """Send the request to `endpoint`, whose slot has been taken for it."""
-        gateway = self.gateway
+    def dispatch(self, endpoint: Endpoint, place: Place | None = None) -> None:
+        """Send the request to `endpoint`, whose slot has been taken for it (at `place` of its share)."""
+        gateway, share = self.gateway, self.share
         self._endpoint = endpoint
         self._slotted = True
+        if place is None and share is not None:
+            place = share.at(endpoint)
+        self._place = place
         endpoint.in_flight += 1
         endpoint.requests += 1
         if self._queued_at:
@@ -1015,11 +1035,15 @@ class Passage:
     def _free_slot(self) -> None:
         if self._slotted and self._endpoint is not None:
             self._slotted = False
-            self._give_back(self._endpoint)
+            place, self._place = self._place, None
+            self._give_back(self._endpoint, place)
 
-    def _give_back(self, endpoint: Endpoint) -> None:
+    def _give_back(self, endpoint: Endpoint, place: Place | None = None) -> None:
         endpoint.in_flight -= 1
-        endpoint.slots.release()
+        if place is not None:
+            place.release()
+        else:
+            endpoint.slots.release()
         if endpoint.hungry:
             self.gateway.slot_free(endpoint)
 

@@ -6,6 +6,7 @@ import heapq
 from typing import Final, Protocol
 
 from sekisho.gateway.live import Route
+from sekisho.gateway.shares import Share
 from sekisho.gateway.upstream import Endpoint
 from sekisho.kernel.classes import DataClass
 
@@ -23,6 +24,7 @@ class Waiter(Protocol):
 
     waiting: bool
     queue_deadline: float
+    share: Share | None
 
 
 class FairQueue:
@@ -39,9 +41,11 @@ class FairQueue:
         self._rate = 0.0  # served a second, smoothed
         self._served_at = 0.0
 
-    def push(self, waiter: Waiter, route: Route, *, tenant: str, data_class: DataClass, cost: float) -> bool:
-        """False when the queue is full. `cost`: estimated tokens."""
-        if self.count >= self.limit:
+    def push(
+        self, waiter: Waiter, route: Route, *, tenant: str, data_class: DataClass, cost: float, owner: bool = False
+    ) -> bool:
+        """False when the queue is full. `cost`: estimated tokens. `owner`: within its share, so always let in."""
+        if self.count >= self.limit and not owner:
             return False
         start = max(self._virtual, self._finish.get(tenant, 0.0))
         self._finish[tenant] = start + max(cost, 1.0) / WEIGHTS[data_class]
@@ -120,6 +124,9 @@ class FairQueue:
     def _left(self, waiter: Waiter) -> None:
         waiter.waiting = False
         self.count -= 1
+        share = waiter.share
+        if share is not None:
+            share.left()
         if not self.count:
             self._finish.clear()
             self._virtual = 0.0

@@ -78,7 +78,21 @@ class KeyEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     expires_at: float | None = None
 
 
-class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
+class ShareEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Slots that a tenant may count on for one model and class: `places` are (endpoint, slots), with the index of the
+    endpoint. It ends by itself at `until` (Unix seconds). What its owner has used in the last `keep_warm_s` is kept
+    ready for it; all else of it is lent."""
+
+    id: str
+    tenant: int
+    data_class: str
+    model: str
+    places: tuple[tuple[int, int], ...]
+    until: float
+    keep_warm_s: float = 0.0
+
+
+class RouteTable(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`version` grows with every table of an installation; `policy` is the hash of the rules under it."""
 
     schema: int
@@ -92,6 +106,7 @@ class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
     tenants: tuple[TenantEntry, ...]
     keys: tuple[KeyEntry, ...]
     aliases: dict[str, str]
+    shares: tuple[ShareEntry, ...] = ()
 
 
 class _Envelope(msgspec.Struct, frozen=True, array_like=True):
@@ -100,11 +115,13 @@ class _Envelope(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Payload(msgspec.Struct, frozen=True, array_like=True):
-    """A table in pieces that are each read in about a millisecond: `rest` is the table without tenants and keys."""
+    """A table in pieces that are each read in about a millisecond: `rest` is the table without tenants, keys and
+    shares."""
 
     rest: bytes
     tenants: tuple[bytes, ...]
     keys: tuple[bytes, ...]
+    shares: tuple[bytes, ...] = ()
 
 
 class TableRefused(SekishoError):
@@ -119,6 +136,7 @@ _decode_envelope = msgspec.msgpack.Decoder(_Envelope).decode
 _decode_payload = msgspec.msgpack.Decoder(_Payload).decode
 _decode_table = msgspec.msgpack.Decoder(RouteTable).decode
 _decode_tenants = msgspec.msgpack.Decoder(tuple[TenantEntry, ...]).decode
+_decode_shares = msgspec.msgpack.Decoder(tuple[ShareEntry, ...]).decode
 _decode_keys = msgspec.msgpack.Decoder(tuple[KeyEntry, ...]).decode
 
 
@@ -151,9 +169,10 @@ class Signer:
             self._keys = (keys, tuple(_encode(keys[i : i + 2 * _PIECE]) for i in places))
         payload = _encode(
             _Payload(
-                rest=_encode(msgspec.structs.replace(table, tenants=(), keys=())),
+                rest=_encode(msgspec.structs.replace(table, tenants=(), keys=(), shares=())),
                 tenants=self._tenants[1],
                 keys=self._keys[1],
+                shares=tuple(_encode(table.shares[i : i + _PIECE]) for i in range(0, len(table.shares), _PIECE)),
             )
         )
         return _encode(_Envelope(payload, self._key.sign(_signed(payload))))
@@ -177,13 +196,17 @@ def read_table(data: bytes, key: Ed25519PublicKey) -> Generator[None, None, Rout
         for piece in payload.keys:
             keys += _decode_keys(piece)
             yield
+        shares: list[ShareEntry] = []
+        for piece in payload.shares:
+            shares += _decode_shares(piece)
+            yield
     except InvalidSignature:
         raise TableRefused("the route table is not signed by this control plane", hint=hint) from None
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise TableRefused(f"the route table can't be read: {error}", hint=hint) from None
     if rest.schema != SCHEMA:
         raise TableRefused(f"the route table has form {rest.schema}, this gateway reads {SCHEMA}", hint=hint)
-    return msgspec.structs.replace(rest, tenants=tuple(tenants), keys=tuple(keys))
+    return msgspec.structs.replace(rest, tenants=tuple(tenants), keys=tuple(keys), shares=tuple(shares))
 
 
 def open_table(data: bytes, key: Ed25519PublicKey) -> RouteTable:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sekisho.gateway.live import Route
 from sekisho.gateway.queue import FairQueue
+from sekisho.gateway.shares import Share
 from sekisho.gateway.upstream import Endpoint
 from sekisho.kernel.classes import DataClass
 from support.routes import endpoints, over
@@ -19,6 +20,7 @@ class Waits:
     tenant: str = ""
     waiting: bool = False
     queue_deadline: float = 10.0
+    share: Share | None = None
 
 
 def push(
