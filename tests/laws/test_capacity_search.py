@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sekisho.capacity import search
 from sekisho.capacity.search import NEVER, PoolIndex, earliest_of, load_pools
 
-SLOTS = 3 * search.BLOCK + 100
+# Two whole groups and a part of a third: runs that cross blocks, groups and the horizon's end.
+SLOTS = 2 * search.GROUP + 3 * search.BLOCK + 100
 ORIGIN = 5_000
 GPUS = 16
 
@@ -61,20 +62,24 @@ def test_index_answers_as_a_scan_does(steps: list[Any]) -> None:
                 assert not index.fits(gpus, start, start + slots)
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), windows), max_size=40))
-def test_rebuilt_index_equals_the_grown_one(taken: list[tuple[int, tuple[int, int, int]]]) -> None:
+@given(st.lists(st.tuples(st.integers(0, 2), windows), max_size=40), st.lists(questions, max_size=5))
+def test_rebuilt_index_equals_the_grown_one(
+    taken: list[tuple[int, tuple[int, int, int]]], asked: list[tuple[int, int, int, int]]
+) -> None:
     grown = [PoolIndex(GPUS, ORIGIN, SLOTS) for _ in range(3)]
     for place, (first, length, gpus) in taken:
         grown[place].add(first, first + length, gpus)
     rebuilt = [PoolIndex(GPUS, ORIGIN, SLOTS) for _ in range(3)]
-    load_pools(
-        rebuilt,
-        [place for place, _ in taken],
-        [first for _, (first, _, _) in taken],
-        [first + length for _, (first, length, _) in taken],
-        [gpus for _, (_, _, gpus) in taken],
-    )
-    assert [pool.free for pool in rebuilt] == [pool.free for pool in grown]
+    rows = [(place + 1, first, first + length, gpus) for place, (first, length, gpus) in taken]
+    load_pools(rebuilt, {1: 0, 2: 1, 3: 2}, rows)
+    everywhere = range(ORIGIN, ORIGIN + SLOTS)
+    for one, other in zip(rebuilt, grown, strict=True):
+        assert [one.least_free(slot, slot + 1) for slot in everywhere] == [
+            other.least_free(slot, slot + 1) for slot in everywhere
+        ]
+        assert (one.low, one.high) == (other.low, other.high)
+    for gpus, slots, start, stop in asked:
+        assert earliest_of(rebuilt, gpus, slots, start, stop) == earliest_of(grown, gpus, slots, start, stop)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), windows), max_size=20), questions)
