@@ -25,9 +25,8 @@ MODULES = (
     *(
         f"sekisho/gateway/{name}.py"
         for name in (
-            "answers", "body", "choose", "gateway", "http1", "limits", "listener", "live", "meter", "metrics",
-            "passage",
-            "queue", "records", "shares", "tuning", "upstream",
+            "answering", "answers", "body", "choose", "ending", "gateway", "http1", "limits", "listener", "live",
+            "meter", "metrics", "passage", "queue", "reading", "records", "shares", "tuning", "upstream",
         )
     ),
     "sekisho/ledger/journal.py",

@@ -20,8 +20,9 @@ from sekisho.gateway.limits import Board
 from sekisho.gateway.listener import ClientConnection
 from sekisho.gateway.live import LiveTable, Route, Tenant, TenantLimits
 from sekisho.gateway.metrics import BOUNDS, Metrics
-from sekisho.gateway.passage import KnownHead, Passage
+from sekisho.gateway.passage import Passage
 from sekisho.gateway.queue import FairQueue
+from sekisho.gateway.reading import KnownHead
 from sekisho.gateway.receipts import Receipts
 from sekisho.gateway.settings import EndpointSnapshot, GatewaySettings, WorkerSnapshot
 from sekisho.gateway.shares import Place, Share, Shares
