@@ -69,6 +69,8 @@ lock: $(VENV)/.base
 	  requirements/tools.in -o requirements/tools.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 	  requirements/bench.in -o requirements/bench.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+	  requirements/bench-ledger.in -o requirements/bench-ledger.txt
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/reference/make.py

@@ -104,7 +104,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _commit() -> str:
+def commit() -> str:
     told = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return told.stdout.strip() or "unknown"
 
@@ -124,7 +124,7 @@ def measure(chosen: argparse.Namespace, arguments: list[str], console: Console) 
     result: dict[str, Any] = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": shlex.join(["python", "-m", "bench.gateway", *arguments]),
-        "commit": _commit(),
+        "commit": commit(),
         "machine": machine(),
         "rounds": chosen.rounds,
         "pace_ms": chosen.pace_ms,

@@ -45,15 +45,18 @@ class Process:
         self,
         command: Sequence[str],
         *,
-        core: int,
+        core: int | None,
         log: Path,
         env: Mapping[str, str] | None = None,
         pass_fds: tuple[int, ...] = (),
         cwd: Path | None = None,
     ) -> None:
+        """`core` None: wherever the system puts it."""
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
-        pinned = ["taskset", "-c", str(core), "setpriv", "--pdeathsig", "TERM", *command]
+        pinned = ["setpriv", "--pdeathsig", "TERM", *command]
+        if core is not None:
+            pinned = ["taskset", "-c", str(core), *pinned]
         with log.open("ab") as sink:
             self.popen = subprocess.Popen(
                 pinned,
