@@ -233,6 +233,17 @@ FAULTS: dict[str, tuple[str, str]] = {
         "There is no such pool, GPU, site, tenant or reservation.",
         "`sekisho reserve pools` and `reserve list` name them",
     ),
+    "workload.engine": (
+        "A site of the reservation does not offer this model on this engine.",
+        "`sekisho workload offers` shows what sites offer",
+    ),
+    "workload.refused": (
+        "The workload does not fit its reservation, or others have its name.",
+        "choose fewer replicas, or a name of your own",
+    ),
+    "workload.report": ("A site's report of its workloads can't be read.", "same versions?"),
+    "workload.unknown": ("There is no such workload.", "`sekisho workload list` names them"),
+    "engine.fault": ("An engine could not do what it was asked.", "it is asked again; the message says why"),
     "operator.key_file": ("An operator's key file can't be written or read.", "the message names it"),
     "site.control_answer": ("The control plane's answer to an agent can't be read.", "same versions?"),
     "site.control_away": ("The control plane did not answer an agent.", "the agent tries again"),

@@ -17,6 +17,8 @@ from litestar.types import Message, Scope
 
 from sekisho.assembly.plane import ControlPlane
 from sekisho.capacity import faults as reserve
+from sekisho.capacity.workloads import faults as workload
+from sekisho.capacity.workloads.service import WorkloadService
 from sekisho.console.agents import AgentDesk, agent_router
 from sekisho.console.api import TableMissing, actor_of, api_router
 from sekisho.console.capacity_api import ReserveOffice, capacity_router
@@ -34,6 +36,7 @@ from sekisho.console.services import Control
 from sekisho.console.session import Attempts, Sessions
 from sekisho.console.sign_in import WrongForm
 from sekisho.console.site import answer_to, for_people, routes
+from sekisho.console.workload_api import workload_router
 from sekisho.federation.declare import DeclarationRefused
 from sekisho.federation.errors import AgentRefused, Conflict, EnrolmentRefused, UnknownName
 from sekisho.kernel.errors import SekishoError
@@ -85,6 +88,8 @@ STATUSES: dict[type[SekishoError], int] = {
     reserve.OfferGone: 410,
     reserve.NotAllowed: 403,
     reserve.Oversold: 500,
+    workload.WorkloadUnknown: 404,
+    workload.ReportUnreadable: 422,
     reserve.ReserveFault: 409,
 }
 VERSION = importlib.metadata.version("sekisho")
@@ -212,6 +217,9 @@ def build_app(plane: ControlPlane) -> Litestar:
     async def reserve_office() -> ReserveOffice:
         return plane.reservations.office
 
+    async def the_workloads() -> WorkloadService:
+        return plane.workloads.service
+
     async def actor(request: Request[Any, Any, Any]) -> str:
         return actor_of(request, sessions, now=plane.clock.now())
 
@@ -229,6 +237,7 @@ def build_app(plane: ControlPlane) -> Litestar:
             pack_router(),
             federation_router(),
             capacity_router(),
+            workload_router(),
             location_router(),
             agent_router(),
             evidence_router(),
@@ -247,6 +256,7 @@ def build_app(plane: ControlPlane) -> Litestar:
             "attempts": Provide(the_attempts),
             "actor": Provide(actor),
             "reserve": Provide(reserve_office),
+            "workloads": Provide(the_workloads),
             "office": Provide(office),
             "locations": Provide(the_locations),
             "desk": Provide(desk),

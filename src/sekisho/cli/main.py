@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekisho.cli import lab_texts, policy_texts, receipt_texts, reserve_texts, site_texts, texts
+from sekisho.cli import lab_texts, policy_texts, receipt_texts, reserve_texts, site_texts, texts, workload_texts
 from sekisho.cli.attestation_texts import ATTESTATION
 from sekisho.cli.ledger_texts import LEDGER
 from sekisho.cli.pack_texts import EVIDENCE
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sekisho.kernel.errors import SekishoError
 
 EXIT_FAULT = 2
-_WITH_CODES = (texts, receipt_texts, site_texts)  # what codes are called in Japanese
+_WITH_CODES = (texts, receipt_texts, site_texts, workload_texts)  # what codes are called in Japanese
 
 # name → (module, attribute, what `sekisho --help` says), in the order of a first day
 COMMANDS: dict[str, tuple[str, str, Text]] = {
@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str, Text]] = {
     "policy": ("sekisho.cli.policy_change", "policy", policy_texts.POLICY),
     "admin": ("sekisho.cli.policy_change", "admin", policy_texts.ADMIN),
     "reserve": ("sekisho.cli.reserve", "reserve", reserve_texts.RESERVE),
+    "workload": ("sekisho.cli.workload", "workload", workload_texts.WORKLOAD),
     "config": ("sekisho.cli.config", "config", texts.CONFIG),
     "lab": ("sekisho.cli.lab", "lab", lab_texts.LAB),
     "reload": ("sekisho.cli.down", "reload", texts.RELOAD),

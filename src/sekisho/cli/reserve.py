@@ -20,6 +20,7 @@ from sekisho.cli import reserve_texts as texts
 from sekisho.cli.control_client import call
 from sekisho.cli.local import home_option, json_option
 from sekisho.cli.texts import Text
+from sekisho.cli.workload import run
 from sekisho.console.capacity_api import OfferView, PartView, ReservationView, WaitingView
 from sekisho.kernel.classes import LABELS
 
@@ -70,6 +71,9 @@ def _wish_options(command: _Command) -> _Command:
 @click.group(help=str(texts.RESERVE))
 def reserve() -> None:
     """The help is `texts.RESERVE`."""
+
+
+reserve.add_command(run)
 
 
 @reserve.command(help=str(texts.POOLS))

@@ -94,7 +94,11 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A server of the OpenAI API at a site. `url` ends before the path of the call (`http://host:port/v1`)."""
+    """A server of the OpenAI API at a site. `url` ends before the path of the call (`http://host:port/v1`).
+
+    `tenants`: it serves these and is not there for others; None: all. `open_until` (Unix seconds): the end of the
+    window that it was started for.
+    """
 
     id: str
     site: str
@@ -103,6 +107,12 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     slots: int = 8
     api_key: SecretRef | None = None
     tls: UpstreamTls | None = None
+    tenants: tuple[str, ...] | None = None
+    open_until: float | None = None
+
+    def is_for(self, tenant: str) -> bool:
+        """Whether it is there for this tenant at all; policy decides what it may serve then."""
+        return self.tenants is None or tenant in self.tenants
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sekisho.federation.enrolments import suspended_sites
 from sekisho.federation.errors import Conflict, UnknownName
 from sekisho.federation.keys import hash_key, key_id, new_key, parse_key_hash
-from sekisho.federation.model import ApiKey, Federation
-from sekisho.federation.sites import SiteService, merge
+from sekisho.federation.model import ApiKey, Endpoint, Federation
+from sekisho.federation.sites import SiteService, merge, with_windows
 from sekisho.federation.store import (
     StoredKey,
     insert_key,
@@ -50,14 +50,20 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True):
 
 class FederationService:
     """`federation` gives the configuration as it is now; a reload changes what it answers. `sites` adds those that
-    were enrolled; without it there are none."""
+    were enrolled; without it there are none. `windows`: the endpoints that run for tenants' windows now."""
 
     def __init__(
-        self, database: Database, federation: Callable[[], Federation], *, sites: SiteService | None = None
+        self,
+        database: Database,
+        federation: Callable[[], Federation],
+        *,
+        sites: SiteService | None = None,
+        windows: Callable[[], Sequence[Endpoint]] = tuple,
     ) -> None:
         self._database = database
         self._federation = federation
         self._sites = sites
+        self._windows = windows
 
     def keys(self) -> list[KeyView]:
         """Declared and made keys, revoked ones included, in the order of their tenants."""
@@ -175,8 +181,11 @@ class FederationService:
             return any(known.id == site for known in self._merged(connection).sites)
 
     def _merged(self, connection: sa.Connection) -> Federation:
-        configured = self._federation()
-        return configured if self._sites is None else merge(configured, self._sites.enrolled(connection))
+        found = self._federation()
+        tls = {}
+        if self._sites is not None:
+            found, tls = merge(found, self._sites.enrolled(connection)), self._sites.tls(connection)
+        return with_windows(found, self._windows(), tls)
 
 
 def _working(keys: Iterable[ApiKey], *, revoked: set[str], now: float) -> Iterable[ApiKey]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -264,6 +264,15 @@ class SiteService:
 
     # -- the federation
 
+    def tls(self, connection: sa.Connection) -> dict[str, UpstreamTls]:
+        """By site, for those that stand behind an approved agent: what gateways show and whom they believe."""
+        configured = {each.id for each in self._federation().sites}
+        return {
+            agent.site: msgspec.structs.replace(self._tls, pins=(agent.pin,))
+            for agent in sql.agents(connection)
+            if agent.site not in configured
+        }
+
     def enrolled(self, connection: sa.Connection) -> Enrolled:
         """Sites with an approved agent, their operators, endpoints and GPUs. The configuration wins on an id
         clash."""
@@ -295,6 +304,19 @@ class SiteService:
         return Enrolled(
             operators=tuple(operators), sites=tuple(sites), endpoints=tuple(endpoints), pools=tuple(pools)
         )
+
+
+def with_windows(federation: Federation, windows: Sequence[Endpoint], tls: Mapping[str, UpstreamTls]) -> Federation:
+    """The federation with the endpoints of tenants' windows, as far as its sites are there. `tls`: how gateways reach
+    sites that stand behind an agent."""
+    sites = {site.id for site in federation.sites}
+    taken = {endpoint.id for endpoint in federation.endpoints}
+    added = [
+        msgspec.structs.replace(each, tls=tls.get(each.site))
+        for each in windows
+        if each.site in sites and each.id not in taken
+    ]
+    return msgspec.structs.replace(federation, endpoints=(*federation.endpoints, *added)) if added else federation
 
 
 def merge(configured: Federation, enrolled: Enrolled) -> Federation:

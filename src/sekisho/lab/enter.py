@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from sekisho.assembly.launch import die_with_parent
 from sekisho.lab.namespaces import enter
+from sekisho.runtime.children import die_with_parent
 
 
 def main() -> None:

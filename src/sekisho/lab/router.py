@@ -26,7 +26,7 @@ from typing import Any
 
 import msgspec
 
-from sekisho.assembly.launch import die_with_parent
+from sekisho.runtime.children import die_with_parent
 
 _NS_PER_MS = 1_000_000
 # The last moment before a packet is due is waited out awake: a timer of the kernel is up to 0.1 ms late here.

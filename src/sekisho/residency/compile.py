@@ -154,6 +154,15 @@ def suspended_reason(endpoint: Endpoint) -> Reason:
     )
 
 
+def in_window(endpoint: Endpoint, verdict: Verdict) -> Verdict:
+    """What was started for a window is allowed until the window ends, and never longer than policy allows."""
+    if isinstance(verdict, Denied) or endpoint.open_until is None:
+        return verdict
+    until = verdict.valid_until
+    until = endpoint.open_until if until is None else min(until, endpoint.open_until)
+    return Allowed(rules=verdict.rules, valid_until=until)
+
+
 def compile_table(
     federation: Federation,
     policy: Policy,
@@ -184,15 +193,15 @@ def compile_table(
     )
 
 
-# A tenant's kind, floor and models.
-_Rights = tuple[TenantFacts, DataClass, tuple[str, ...] | None]
+# A tenant's kind, floor and models, and the ids of the endpoints that are there for some tenants only and for it.
+_Rights = tuple[TenantFacts, DataClass, tuple[str, ...] | None, tuple[str, ...]]
 
 
 class Compiler:
     """Makes tables one after the other, and keeps from the last one what is the same in the next."""
 
     def __init__(self) -> None:
-        self._rights: tuple[tuple[Tenant, ...], Policy, tuple[_Rights, ...]] | None = None
+        self._rights: tuple[tuple[Tenant, ...], Policy, dict[str, tuple[str, ...]], tuple[_Rights, ...]] | None = None
         self._tenants: tuple[tuple[object, ...], tuple[TenantEntry, ...]] | None = None
         self._keys: tuple[tuple[object, ...], tuple[KeyEntry, ...]] | None = None
 
@@ -235,12 +244,16 @@ class Compiler:
     def _rights_of(self, federation: Federation, policy: Policy) -> tuple[_Rights, ...]:
         """What each tenant's routes depend on; equal ones are one object."""
         kept = self._rights
-        if kept is None or kept[1] is not policy or kept[0] != federation.tenants:
+        own = own_endpoints(federation)
+        if kept is None or kept[1] is not policy or kept[2] != own or kept[0] != federation.tenants:
             distinct: dict[_Rights, _Rights] = {}
-            found = ((policy.kind_of(tenant_facts(each)), each.floor, each.models) for each in federation.tenants)
-            kept = (federation.tenants, policy, tuple(distinct.setdefault(rights, rights) for rights in found))
+            found = (
+                (policy.kind_of(tenant_facts(each)), each.floor, each.models, own.get(each.id, ()))
+                for each in federation.tenants
+            )
+            kept = (federation.tenants, policy, own, tuple(distinct.setdefault(rights, rights) for rights in found))
             self._rights = kept
-        return kept[2]
+        return kept[3]
 
     def _tenant_entries(
         self, federation: Federation, rights: tuple[_Rights, ...], routes: _Routes, salts: Mapping[str, bytes]
@@ -286,6 +299,15 @@ class Compiler:
         )
         self._keys = (under, entries)
         return entries
+
+
+def own_endpoints(federation: Federation) -> dict[str, tuple[str, ...]]:
+    """By tenant: the ids of the endpoints that are there for it and not for everybody."""
+    own: dict[str, tuple[str, ...]] = {}
+    for endpoint in federation.endpoints:
+        for tenant in dict.fromkeys(endpoint.tenants or ()):
+            own[tenant] = (*own.get(tenant, ()), endpoint.id)
+    return own
 
 
 def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
@@ -351,32 +373,43 @@ class _Routes:
         self._now = now
         self._endpoints = federation.endpoints
         self._suspended = suspended
-        by_model: dict[str, list[int]] = {}
-        for index, endpoint in enumerate(federation.endpoints):
-            for model in dict.fromkeys(endpoint.models):
-                by_model.setdefault(model, []).append(index)
-        self._by_model = by_model
-        self._models = sorted(by_model)
         self._route_index: dict[RouteSet | Closed, int] = {}
-        # kind of tenant → [class][model] → index of the route: made once for all tenants of the kind
-        self._all: dict[TenantFacts, dict[DataClass, dict[str, int]]] = {}
+        self._verdicts: dict[TenantFacts, dict[DataClass, tuple[Verdict, ...]]] = {}
+        # kind of tenant and its own endpoints → [class][model] → index of the route: made once for all of the kind
+        self._all: dict[tuple[TenantFacts, tuple[str, ...]], dict[DataClass, dict[str, int]]] = {}
+        self._models_of: dict[tuple[str, ...], dict[str, list[int]]] = {}
         self._profile_index: dict[tuple[tuple[str, tuple[tuple[str, int], ...]], ...], int] = {}
-        self._of_kind(ANYBODY)
+        self._of_kind(ANYBODY, ())
 
     @property
     def routes(self) -> list[RouteSet | Closed]:
         return list(self._route_index)
 
-    def _of_kind(self, kind: TenantFacts) -> dict[DataClass, dict[str, int]]:
-        known = self._all.get(kind)
+    def _by_model(self, own: tuple[str, ...]) -> dict[str, list[int]]:
+        """The endpoints that are there for everybody and these, by model and in the order of the models."""
+        known = self._models_of.get(own)
         if known is None:
-            verdicts = verdicts_of(self._policy, kind, self._facts, now=self._now)
-            known = self._all[kind] = {
+            found: dict[str, list[int]] = {}
+            for index, endpoint in enumerate(self._endpoints):
+                if endpoint.tenants is None or endpoint.id in own:
+                    for model in dict.fromkeys(endpoint.models):
+                        found.setdefault(model, []).append(index)
+            known = self._models_of[own] = dict(sorted(found.items()))
+        return known
+
+    def _of_kind(self, kind: TenantFacts, own: tuple[str, ...]) -> dict[DataClass, dict[str, int]]:
+        known = self._all.get((kind, own))
+        if known is None:
+            verdicts = self._verdicts.get(kind)
+            if verdicts is None:
+                verdicts = verdicts_of(self._policy, kind, self._facts, now=self._now)
+                self._verdicts[kind] = verdicts
+            known = self._all[kind, own] = {
                 data_class: {
                     model: self._route_index.setdefault(
-                        self._route(verdicts[data_class], self._by_model[model]), len(self._route_index)
+                        self._route(verdicts[data_class], candidates), len(self._route_index)
                     )
-                    for model in self._models
+                    for model, candidates in self._by_model(own).items()
                 }
                 for data_class in DataClass
             }
@@ -392,7 +425,7 @@ class _Routes:
             if self._endpoints[index].id in self._suspended:
                 reasons.append(suspended_reason(self._endpoints[index]))
                 continue
-            match verdicts[index]:
+            match in_window(self._endpoints[index], verdicts[index]):
                 case Allowed() as allowed:
                     chosen.append(index)
                     untils.append(allowed.valid_until)
@@ -415,10 +448,13 @@ class _Routes:
     def profile_of(self, rights: _Rights) -> int:
         """The index of the profile of all tenants with these rights, and of those with other ones that come to the
         same: models in another order or all of them by name, policy profiles that make no difference."""
-        kind, floor, wanted = rights
-        models = self._models if wanted is None else sorted(set(wanted).intersection(self._models))
-        whole = len(models) == len(self._models)
-        routes = self._profile_routes(self._of_kind(kind), floor, None if whole else models)
+        kind, floor, wanted, own = rights
+        every = self._by_model(own)
+        # What was started for a tenant is there for it, whatever its list of models says of everybody's endpoints.
+        listed = None if wanted is None else {*wanted, *(model for model in every if model not in self._by_model(()))}
+        models = list(every) if listed is None else sorted(listed.intersection(every))
+        whole = len(models) == len(every)
+        routes = self._profile_routes(self._of_kind(kind, own), floor, None if whole else models)
         content = tuple((label, tuple(by_model.items())) for label, by_model in routes.items())
         index = self._profile_index.setdefault(content, len(self.profiles))
         if index == len(self.profiles):

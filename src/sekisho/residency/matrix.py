@@ -8,7 +8,7 @@ import msgspec
 
 from sekisho.federation.model import Federation
 from sekisho.kernel.classes import DataClass
-from sekisho.residency.compile import facts_of, suspended_reason, verdicts_of
+from sekisho.residency.compile import facts_of, in_window, suspended_reason, verdicts_of
 from sekisho.residency.model import ANYBODY, Allowed, Denied, Policy, Reason, SiteEvidence, TenantFacts, Verdict
 
 
@@ -69,7 +69,7 @@ def decide_all(
     for data_class in DataClass:
         rows = []
         for endpoint, fact, ruled in zip(federation.endpoints, facts, decided[data_class], strict=True):
-            verdict = ruled
+            verdict = in_window(endpoint, ruled)
             if endpoint.id in suspended:
                 reason = suspended_reason(endpoint)
                 verdict = Denied(rules=(reason.rule,), reasons=(reason,))
@@ -92,6 +92,13 @@ def difference(federation: Federation, before: Matrix, after: Matrix) -> tuple[R
     `federation` names the endpoints, which are the same before and after.
     """
     models = {endpoint.id: frozenset(endpoint.models) for endpoint in federation.endpoints}
+    shared = {model for endpoint in federation.endpoints if endpoint.tenants is None for model in endpoint.models}
+    owners = {
+        (tenant, model)
+        for endpoint in federation.endpoints
+        for tenant in endpoint.tenants or ()
+        for model in endpoint.models
+    }
     changes: list[RouteChange] = []
     for data_class in DataClass:
         for model in sorted({model for served in models.values() for model in served}):
@@ -110,7 +117,11 @@ def difference(federation: Federation, before: Matrix, after: Matrix) -> tuple[R
                     tenants=tuple(
                         tenant.id
                         for tenant in federation.tenants
-                        if tenant.floor <= data_class and (tenant.models is None or model in tenant.models)
+                        if tenant.floor <= data_class
+                        and (
+                            (tenant.id, model) in owners
+                            or (model in shared and (tenant.models is None or model in tenant.models))
+                        )
                     ),
                     reasons=tuple(
                         reason for row in after[data_class] if row.endpoint in lost for reason in row.reasons

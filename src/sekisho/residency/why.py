@@ -75,8 +75,10 @@ def explain(
         return None
     effective = max(data_class, found.floor)
     served = federation.aliases.get(model, model)
-    serving = {endpoint.id for endpoint in federation.endpoints if served in endpoint.models}
-    permitted = found.models is None or served in found.models
+    endpoints = federation.endpoints
+    serving = {endpoint.id for endpoint in endpoints if served in endpoint.models and endpoint.is_for(tenant)}
+    own = any(served in endpoint.models and endpoint.tenants and endpoint.is_for(tenant) for endpoint in endpoints)
+    permitted = found.models is None or served in found.models or own
     told = decide_all(
         federation,
         policy,

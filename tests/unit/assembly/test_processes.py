@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from sekisho.assembly.logs import BoundedLog
-from sekisho.assembly.processes import BackOff, exit_in_words
+from sekisho.assembly.processes import BackOff
+from sekisho.runtime.children import exit_in_words
 
 
 def test_back_off_doubles_to_its_limit() -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from sekisho.federation.model import Endpoint, Federation
 from sekisho.kernel.classes import DataClass
-from sekisho.residency.compile import bounded_reasons, facts_of, tenant_facts, verdicts_of
+from sekisho.residency.compile import bounded_reasons, facts_of, own_endpoints, tenant_facts, verdicts_of
 from sekisho.residency.model import Allowed, Denied, Policy, Reason, SiteEvidence, TenantFacts, Verdict
 from sekisho.residency.policy.engine import CedarPolicy
 from sekisho.residency.policy.reach import Widening, widenings
@@ -68,13 +68,18 @@ def difference(old: CedarPolicy, new: CedarPolicy, standing: Standing, *, now: f
     )
 
 
+# Tenants that no policy, floor, list of models or endpoint of their own tells apart.
+_Group = tuple[TenantFacts, TenantFacts, DataClass, tuple[str, ...] | None, tuple[str, ...]]
+
+
 def tenant_changes(old: Policy, new: Policy, standing: Standing, *, now: float) -> tuple[TenantChange, ...]:
     """For each class, the tenants that gain or lose endpoints; losses first, the highest class first."""
     federation = standing.federation
-    groups: dict[tuple[TenantFacts, TenantFacts, DataClass, tuple[str, ...] | None], list[str]] = {}
+    own = own_endpoints(federation)
+    groups: dict[_Group, list[str]] = {}
     for tenant in federation.tenants:
         facts = tenant_facts(tenant)
-        key = (old.kind_of(facts), new.kind_of(facts), tenant.floor, tenant.models)
+        key = (old.kind_of(facts), new.kind_of(facts), tenant.floor, tenant.models, own.get(tenant.id, ()))
         groups.setdefault(key, []).append(tenant.id)
     facts_now = facts_of(federation, standing.evidence, now=now, evidence_validity_s=standing.evidence_validity_s)
     decided: dict[tuple[int, TenantFacts], dict[DataClass, tuple[Verdict, ...]]] = {}
@@ -86,7 +91,7 @@ def tenant_changes(old: Policy, new: Policy, standing: Standing, *, now: float) 
         return decided[key]
 
     changes: dict[tuple[str, tuple[str, ...], tuple[str, ...], int, tuple[Reason, ...]], list[str]] = {}
-    for (old_kind, new_kind, floor, models), tenants in groups.items():
+    for (old_kind, new_kind, floor, models, mine), tenants in groups.items():
         for data_class in DataClass:
             if data_class < floor:
                 continue
@@ -98,7 +103,7 @@ def tenant_changes(old: Policy, new: Policy, standing: Standing, *, now: float) 
                     verdicts(new, new_kind)[data_class],
                     strict=True,
                 )
-                if _concerns(endpoint, models, standing.suspended)
+                if _concerns(endpoint, models, mine, standing.suspended)
             ]
             had = {name for name, before, _ in rows if isinstance(before, Allowed)}
             has = {name for name, _, after in rows if isinstance(after, Allowed)}
@@ -122,5 +127,11 @@ def tenant_changes(old: Policy, new: Policy, standing: Standing, *, now: float) 
     return tuple(sorted(found, key=lambda change: (not change.lost, order[change.data_class], change.tenants)))
 
 
-def _concerns(endpoint: Endpoint, models: tuple[str, ...] | None, suspended: frozenset[str]) -> bool:
-    return endpoint.id not in suspended and (models is None or not set(models).isdisjoint(endpoint.models))
+def _concerns(
+    endpoint: Endpoint, models: tuple[str, ...] | None, own: tuple[str, ...], suspended: frozenset[str]
+) -> bool:
+    if endpoint.id in suspended:
+        return False
+    if endpoint.tenants is not None:
+        return endpoint.id in own
+    return models is None or not set(models).isdisjoint(endpoint.models)
