@@ -177,7 +177,7 @@ NOISE = st.lists(
 )
 
 
-def disturb(world: World, what: str, number: int) -> None:  # noqa: PLR0912 - one arm for each kind of noise
+def disturb(world: World, what: str, number: int) -> None:
     match what:
         case "advance":
             world.advance(float(number))
