@@ -39,7 +39,7 @@ def cedar(jurisdiction: str = "JP") -> CedarPolicy:
 def endpoint(**axes: object) -> EndpointFacts:
     plain: dict[str, object] = {
         "site": "s", "operator": "o", "site_country": "JP", "operator_country": "JP", "operator_law": "JP",
-        "evidence_until": NOW + 1e9,
+        "evidence_until": NOW + 1e9, "enrolled": False,
     }  # fmt: skip
     return msgspec.convert(plain | axes, EndpointFacts)
 
@@ -167,6 +167,23 @@ def test_the_levels_of_seal_are_a_ladder() -> None:
         assert steps == sorted(steps, reverse=True), facts
 
 
+@pytest.mark.parametrize("profile", ["", *PROFILES])
+def test_an_enrolled_site_serves_guarded_work_only_while_its_place_is_proven(profile: str) -> None:
+    tenant = TenantFacts(profiles=(profile,)) if profile else ANYBODY
+    for facts in DOMAIN:
+        enrolled = msgspec.structs.replace(facts, enrolled=True)
+        for data_class in DataClass:
+            verdict = cedar().decide(tenant, data_class, enrolled, now=NOW)
+            configured = cedar().decide(tenant, data_class, facts, now=NOW)
+            if not data_class.guarded:
+                assert allowed(verdict) is allowed(configured)
+            elif isinstance(verdict, Allowed):
+                assert allowed(configured)
+                assert facts.location.verdict == "proven"
+                assert verdict.valid_until is not None
+                assert verdict.valid_until <= facts.location.until
+
+
 def test_an_unknown_profile_is_served_nowhere() -> None:
     for data_class in DataClass:
         verdict = cedar().decide(TenantFacts(profiles=("gov-clout",)), data_class, endpoint(), now=NOW)
@@ -184,6 +201,7 @@ def timed(draw: st.DrawFn) -> EndpointFacts:
     level = draw(st.sampled_from(["none", "contraindicated", "warning", "affirming"]))
     return with_evidence(
         endpoint(evidence_until=draw(INSTANTS), operator_can_read=draw(st.booleans()), key_custody="tenant",
+                 enrolled=draw(st.booleans()),
                  operator_country=draw(st.sampled_from(["JP", "US"]))),
         attestation=attested(
             level, kind="none" if level == "none" else draw(st.sampled_from(["snp", "simulated"])),

@@ -72,8 +72,14 @@ def effective(config: Config) -> Iterator[Setting]:
         yield Setting(name=f"alias.{name}", value=model, source=_source(config, ("alias", index, "model")))
 
 
+# Known of a site, not written in the file.
+_NO_SETTINGS = frozenset({"enrolled"})
+
+
 def _fields(config: Config, value: msgspec.Struct, path: TomlPath, name: str) -> Iterator[Setting]:
     for field in value.__struct_fields__:
+        if field in _NO_SETTINGS:
+            continue
         raw = raw_name(field)
         inner = getattr(value, field)
         if isinstance(inner, msgspec.Struct):

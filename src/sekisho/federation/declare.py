@@ -62,6 +62,7 @@ class SiteDeclaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             latitude=self.latitude,
             longitude=self.longitude,
             simulated=self.simulated,
+            enrolled=True,
             valid_until=min(self.valid_until, valid_until),
             declaration=self.declaration,
         )

@@ -67,7 +67,9 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
     """A building with GPUs. `country` is where the machines stand. `valid_until` (Unix seconds) is when the
-    operator's declaration about this site runs out; None means that it is renewed with every route table."""
+    operator's declaration about this site runs out; None means that it is renewed with every route table. `enrolled`:
+    it came in with an invitation, and its place is its own operator's word; the others stand in this installation's
+    configuration."""
 
     id: str
     operator: str
@@ -77,6 +79,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     latitude: float | None = None
     longitude: float | None = None
     simulated: bool = False
+    enrolled: bool = False
     valid_until: float | None = None
     declaration: Declaration = Declaration()
 

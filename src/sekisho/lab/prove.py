@@ -14,23 +14,25 @@ import random
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from sekisho.federation.landmark import SignedMeasurement, landmark_of
 from sekisho.federation.prober import BurstPlan, Unanswered, measure
-from sekisho.federation.responder import Responder
+from sekisho.federation.responder import Answerer, Responder, ResponderLimits
 from sekisho.kernel.clock import SystemClock
 
 
 class AnswerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer as `site`, with this key, at `host:port`."""
+    """Answer as `site`, with this key, at `host:port`. `held_ms`: what a patient impostor waits before each."""
 
     site: str
     key: str
     host: str
     port: int
+    held_ms: float = 0.0
 
 
 class MeasureSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,14 +56,30 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     unanswered: Unanswered | None = None
 
 
+class Patient(asyncio.DatagramProtocol):
+    """Signs what it is asked, and holds the answer back: slower than light can be played, faster can't."""
+
+    def __init__(self, answerer: Answerer, held_ms: float) -> None:
+        self._answerer = answerer
+        self._held_s = held_ms / 1000
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        reply = self._answerer.answer(data, network=addr[0], now=time.time(), ticks=time.monotonic())
+        if isinstance(reply, bytes):
+            asyncio.get_running_loop().call_later(self._held_s, self._transport.sendto, reply, addr)
+
+
 async def answer(spec: AnswerSpec) -> None:
-    responder = Responder(
-        Ed25519PrivateKey.from_private_bytes(bytes.fromhex(spec.key)),
-        site=spec.site,
-        clock=SystemClock(),
-        ticks=time.monotonic,
-    )
-    await responder.start(spec.host, spec.port)
+    key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(spec.key))
+    if spec.held_ms:
+        patient = Patient(Answerer(key, site=spec.site, limits=ResponderLimits()), spec.held_ms)
+        await asyncio.get_running_loop().create_datagram_endpoint(lambda: patient, local_addr=(spec.host, spec.port))
+    else:
+        responder = Responder(key, site=spec.site, clock=SystemClock(), ticks=time.monotonic)
+        await responder.start(spec.host, spec.port)
     print("listening", flush=True)  # noqa: T201 - the laboratory waits for it
     await asyncio.Event().wait()
 

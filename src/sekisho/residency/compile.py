@@ -74,6 +74,7 @@ def facts_of(
             operator_country=operator.country,
             operator_law=operator.law,
             evidence_until=min(declared_until, now + evidence_validity_s),
+            enrolled=site.enrolled,
             site_law=declared.law,
             owner_country=declared.owner_country,
             foreign_owned_percent=declared.foreign_owned_percent,

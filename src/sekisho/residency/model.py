@@ -75,7 +75,8 @@ class EndpointFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     Country is where the machines stand; `site_law` governs the contract about the site; `operator_country` and
     `operator_law` are the operator's own; `owner_country` is who controls it; `foreign_laws` are others that could
-    compel it to disclose. What nobody declared has the value that allows least.
+    compel it to disclose. `enrolled`: the site entered by invitation, so its place is its operator's word; otherwise
+    this installation's configuration names it. What nobody declared has the value that allows least.
     """
 
     site: str
@@ -84,6 +85,7 @@ class EndpointFacts(msgspec.Struct, frozen=True, kw_only=True):
     operator_country: str
     operator_law: str
     evidence_until: float
+    enrolled: bool = True
     site_law: str = ""
     owner_country: str = ""
     foreign_owned_percent: int = 100

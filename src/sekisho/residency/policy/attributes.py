@@ -40,7 +40,7 @@ _ENTITIES = {
     "resource.personnel": "Personnel",
 }
 _PLAIN = (
-    "site", "operator", "site_country", "site_law", "operator_country", "operator_law", "owner_country",
+    "site", "operator", "enrolled", "site_country", "site_law", "operator_country", "operator_law", "owner_country",
     "foreign_owned_percent", "foreign_laws", "operator_can_read", "key_custody", "personnel",
     "subcontractor_countries", "log_retention_days",
 )  # fmt: skip

@@ -66,6 +66,7 @@ class CaseEndpoint(_Strict, frozen=True, kw_only=True):
 
     site: str = "site"
     operator: str = "operator"
+    enrolled: bool = False
     site_country: str | None = None
     site_law: str | None = None
     operator_country: str | None = None
@@ -181,6 +182,7 @@ def _facts(given: CaseEndpoint, here: str) -> EndpointFacts:
     return EndpointFacts(
         site=given.site,
         operator=given.operator,
+        enrolled=given.enrolled,
         site_country=country(given.site_country),
         operator_country=country(given.operator_country),
         operator_law=country(given.operator_law),

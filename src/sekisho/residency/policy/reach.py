@@ -45,6 +45,7 @@ _CLOSED: dict[str, tuple[Any, ...]] = {
     "resource.key_custody": get_args(KeyCustody),
     "resource.personnel": get_args(Personnel),
     "resource.attestation.hardware_registered": (False, True),
+    "resource.enrolled": (False, True),
     "resource.operator_can_read": (False, True),
     "context.evidence_fresh": (False, True),
 }
