@@ -62,6 +62,9 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
             raise BorderRefused("a counter went backwards", hint="begin a new chain from the present counters")
         return Tally(**added)
 
+    def plus(self, more: Tally) -> Tally:
+        return Tally(**{name: getattr(self, name) + getattr(more, name) for name in self.__struct_fields__})
+
     @property
     def packets(self) -> int:
         return self.out_packets + self.in_packets
@@ -76,6 +79,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
     def since(self, before: Reading) -> Reading:
         return Reading(**{name: getattr(self, name).since(getattr(before, name)) for name in COUNTERS})
+
+    def plus(self, more: Reading) -> Reading:
+        return Reading(**{name: getattr(self, name).plus(getattr(more, name)) for name in COUNTERS})
 
     @property
     def agreed(self) -> bool:
