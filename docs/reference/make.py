@@ -106,6 +106,8 @@ FAULTS: dict[str, tuple[str, str]] = {
     "auth.forbidden": ("The console's API refuses: no right to this.", "sign in, or send the admin token"),
     "auth.required": ("The console's API needs the admin token.", "send it as `Authorization: Bearer …`"),
     "auth.too_many_attempts": ("Too many wrong admin tokens.", "wait as the page says"),
+    "border.file": ("A file of `sekisho border` can't be used.", "mend what it names"),
+    "border.gap": ("A border statement does not continue the chain that is kept.", "send those before it, too"),
     "border.refused": (
         "A border statement, or a chain of them, is not what it says.",
         "ask its border for the whole chain and its key",
@@ -183,6 +185,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "location.file": ("A file or argument of `sekisho site locate` and its kin can't be used.", "mend what it names"),
     "location.landmarks": ("`landmarks.json` in the home directory can't be read.", "mend it, or remove it"),
     "location.listen": ("Location challenges can't be answered at this address.", "choose another address or port"),
+    "location.no_landmark": ("No site counts as a landmark that could measure this one.", "name one in landmarks.json"),
     "location.refused": ("Nothing can be said about where the site stands.", "measure again, or declare its place"),
     "measurement.answer": ("The site's answer does not fit the landmark's question.", "measure again"),
     "measurement.moved": (

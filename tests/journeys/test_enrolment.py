@@ -185,6 +185,22 @@ def enrol(federation: Federation, place: Place) -> str:
     return next(line for line in shown.splitlines() if line.startswith("sha256:"))
 
 
+def prove(federation: Federation, place: Place) -> str:
+    """Measures the site from a landmark next to it, and hands that in; what came of it."""
+    mark = said(place.run("site", "landmark", "near", "--at", "43.20,141.34", "--key", "mark.pem"))
+    (place.directory / "near.json").write_text(mark)
+    (federation.home / "landmarks.json").write_text(f'{{"landmarks": [{mark}]}}')
+
+    def view() -> dict[str, Any]:
+        (found,) = json.loads(said(federation.run("site", "list", "--json")))
+        return dict(found)
+
+    until(lambda: view()["location"] != "", within_s=30, what="where the agent answers landmarks")
+    asked = ("--address", view()["location"], "--site-key", view()["key"])
+    by = ("--landmark", "near.json", "--key", "mark.pem", "--control", federation.ready()["console_url"])
+    return said(place.run("site", "measure", "ishikari-2", *asked, *by))
+
+
 def test_a_site_joins_serves_and_leaves(federation: Federation, place: Place) -> None:
     hospital, developer = Client(federation, "hospital"), Client(federation, "developer")
     pin = enrol(federation, place)
@@ -200,7 +216,12 @@ def test_a_site_joins_serves_and_leaves(federation: Federation, place: Place) ->
     assert not place.model.received or all("chat" not in each.target for each in place.model.received)
 
     said(federation.run("site", "approve", "ishikari-2", "--pin", pin))
-    until(hospital.served, within_s=20, what="the first answer")
+    until(developer.served, within_s=30, what="the first answer")
+    # its place is its own word so far: public work goes there, confidential work does not
+    assert hospital.ask().status_code == 403
+    assert "location-proven" in hospital.ask().text
+    assert "proven" in prove(federation, place)
+    until(hospital.served, within_s=20, what="the first confidential answer")
     answer = hospital.ask()
     assert answer.headers["x-sekisho-site"] == "ishikari-2"
     assert answer.json()["choices"][0]["message"]["content"] == "はい。"
@@ -253,6 +274,7 @@ def test_an_agent_with_another_key_gets_nothing(federation: Federation, place: P
     place.write_settings()
     place.start()
     said(federation.run("site", "approve", "ishikari-2"))
+    prove(federation, place)
     until(hospital.served, within_s=20, what="the first answer")
     place.stop()
     # somebody else on the same address, with the same files but for the key

@@ -21,12 +21,13 @@ from sekisho.capacity.workloads import faults as workload
 from sekisho.capacity.workloads.service import WorkloadService
 from sekisho.console.agents import AgentDesk, agent_router
 from sekisho.console.api import TableMissing, actor_of, api_router
+from sekisho.console.border_api import border_door, border_router
 from sekisho.console.capacity_api import ReserveOffice, capacity_router
 from sekisho.console.erasure import SaltEraser
 from sekisho.console.evidence_api import evidence_router
 from sekisho.console.federation_api import FederationOffice, federation_router
 from sekisho.console.http import Elsewhere, SignedOut
-from sekisho.console.location_api import location_router
+from sekisho.console.location_api import LocationRounds, location_router
 from sekisho.console.metrics import CONTENT_TYPE, exposition
 from sekisho.console.pack_api import pack_router
 from sekisho.console.policy_api import policy_router
@@ -37,6 +38,8 @@ from sekisho.console.session import Attempts, Sessions
 from sekisho.console.sign_in import WrongForm
 from sekisho.console.site import answer_to, for_people, routes
 from sekisho.console.workload_api import workload_router
+from sekisho.federation.border import BorderRefused
+from sekisho.federation.border_service import BorderService
 from sekisho.federation.declare import DeclarationRefused
 from sekisho.federation.errors import AgentRefused, Conflict, EnrolmentRefused, UnknownName
 from sekisho.kernel.errors import SekishoError
@@ -61,6 +64,7 @@ from sekisho.runtime.problems import problem, problem_of, problem_response
 STATUSES: dict[type[SekishoError], int] = {
     UnknownName: 404,
     LocationRefused: 409,
+    BorderRefused: 409,
     DeclarationRefused: 422,
     EnrolmentRefused: 403,
     EvidenceRefused: 422,
@@ -212,7 +216,13 @@ def build_app(plane: ControlPlane) -> Litestar:
         return plane.offices.agents
 
     async def the_locations() -> LocationService:
+        return plane.locations.service
+
+    async def the_rounds() -> LocationRounds:
         return plane.locations
+
+    async def the_borders() -> BorderService:
+        return plane.borders
 
     async def reserve_office() -> ReserveOffice:
         return plane.reservations.office
@@ -239,6 +249,8 @@ def build_app(plane: ControlPlane) -> Litestar:
             capacity_router(),
             workload_router(),
             location_router(),
+            border_router(),
+            border_door(),
             agent_router(),
             evidence_router(),
             release_router(),
@@ -259,6 +271,8 @@ def build_app(plane: ControlPlane) -> Litestar:
             "workloads": Provide(the_workloads),
             "office": Provide(office),
             "locations": Provide(the_locations),
+            "rounds": Provide(the_rounds),
+            "borders": Provide(the_borders),
             "desk": Provide(desk),
             "the_evidence": Provide(the_evidence),
             "release_desk": Provide(release_desk),

@@ -8,7 +8,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sekisho.assembly.home import Home
-from sekisho.console.agents import AgentDesk, Evidences
+from sekisho.console.agents import AgentDesk, Evidences, Locations
 from sekisho.console.federation_api import FederationOffice
 from sekisho.console.services import TableState
 from sekisho.federation.enrol import EnrolmentService
@@ -36,6 +36,7 @@ def offices(
     table: Callable[[], TableState | None],
     changed: Callable[[], Awaitable[None]],
     clock: Clock,
+    locations: Callable[[SiteService], Locations],
     evidence: Evidences | None = None,
 ) -> Offices:
     enrolment = EnrolmentService(database, configured)
@@ -58,6 +59,7 @@ def offices(
             sites=sites,
             enrolment=enrolment,
             evidence=evidence,
+            locations=locations(sites),
             key=key,
             gateways=lambda: (certificate,),
             validity_s=validity_s,

@@ -19,7 +19,7 @@ from sekisho.assembly.heads import HeadKeeper
 from sekisho.assembly.home import Home, load_sealing_key
 from sekisho.assembly.ledger import log_origin, log_signer
 from sekisho.assembly.ledger_watch import LedgerWatch
-from sekisho.assembly.locations import locations
+from sekisho.assembly.locations import AgentLocations, locations
 from sekisho.assembly.offices import offices
 from sekisho.assembly.packs import Packs
 from sekisho.assembly.reservations import Reservations
@@ -29,6 +29,7 @@ from sekisho.assembly.workloads import Workloads
 from sekisho.console.release_api import ReleaseDesk
 from sekisho.console.services import Fault, JournalState, LedgerState, Setting, TableState
 from sekisho.console.workers import WorkerReport, Workers
+from sekisho.federation.border_service import BorderService
 from sekisho.federation.enrol import EnrolmentService
 from sekisho.federation.model import Federation, SecretRef
 from sekisho.federation.service import FederationService
@@ -90,6 +91,7 @@ class ControlPlane:
             self.database,
             key=_signing_key(home.control_key),
             known=lambda site: self.federation.has_site(site),  # noqa: PLW0108 - it is made below
+            since=lambda: self.sites.since(),  # noqa: PLW0108 - so are they
         )
         self.offices = offices(
             home,
@@ -101,6 +103,7 @@ class ControlPlane:
             changed=self.changed,
             clock=clock,
             evidence=AgentEvidences(self.evidence),
+            locations=self._make_locations,
         )
         self.workloads = Workloads(
             home,
@@ -172,12 +175,20 @@ class ControlPlane:
             table=lambda: self._maker.made,
             clock=clock,
         )
-        self.locations = locations(
-            home, self.database, self.evidence, federation=lambda: self.federation.effective(now=clock.now())
-        )
+        self.borders = BorderService(self.database)
         self._projection = Projection(self.database, home.root / "journal")
         self._journal = JournalState(checked_at=None, fault=None, behind=False, unreadable=0)
         self._config_fault: Fault | None = None
+
+    def _make_locations(self, sites: SiteService) -> AgentLocations:
+        self.locations = locations(
+            self.home,
+            self.database,
+            self.evidence,
+            federation=lambda: self.federation.effective(now=self.clock.now()),
+            sites=sites.answering,
+        )
+        return self.locations
 
     # -- what pages and API ask (`console.services.Control`)
 

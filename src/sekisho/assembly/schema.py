@@ -11,6 +11,7 @@ from sekisho.capacity import tables as _capacity
 from sekisho.capacity.workloads import tables as _workloads
 
 # Imported for the tables that they declare on the common metadata.
+from sekisho.federation import border_store as _border
 from sekisho.federation import enrolments as _enrolments
 from sekisho.federation import records as _records
 from sekisho.federation import store as _federation
@@ -31,6 +32,7 @@ _DECLARED = (
     _capacity,
     _workloads,
     _policy,
+    _border,
     _changes,
     _enrolments,
     _federation,

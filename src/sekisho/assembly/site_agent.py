@@ -3,7 +3,8 @@ asked.
 
 The life of an agent: (1) it starts with its key and what it was told last; (2) each heart-beat reports endpoints,
 load and GPUs; (3) the answer names the gateways that may come in, and the tunnels let in no one else; (4) when
-evidence is wanted it asks for a nonce and lets the hardware sign; (5) SIGTERM ends the listening first and the
+evidence is wanted it asks for a nonce and lets the hardware sign; all the while it answers landmarks, and measures
+others where the site is one (`site_location`); (5) SIGTERM ends the listening first and the
 connections after.
 """
 
@@ -29,6 +30,7 @@ from sekisho.assembly.site_home import (
     Served,
     SiteHome,
     SiteRefused,
+    load_answers,
     load_enrolment,
     load_gateways,
     load_key,
@@ -38,6 +40,7 @@ from sekisho.assembly.site_home import (
     take_next_key,
 )
 from sekisho.assembly.site_inventory import inventory
+from sekisho.assembly.site_location import SiteLocation
 from sekisho.assembly.site_tunnel import Tunnel, server_context
 from sekisho.federation.attester import Attester
 from sekisho.federation.errors import AgentRefused
@@ -83,6 +86,7 @@ class SiteAgent:
         self._control = ControlClient(self._enrolment)
         self._key = load_key(home.key)
         self._key_seen = _stamp(home.key)
+        self._location = SiteLocation(self._enrolment, load_answers(home), self._key)
         self._gateways: tuple[str, ...] = ()
         self._tunnels: dict[str, Tunnel] = {}
         self._models: dict[str, tuple[str, ...]] = {}
@@ -93,12 +97,14 @@ class SiteAgent:
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping`. Raises SiteRefused or AgentRefused when a person has to act."""
         try:
+            await self._location.start()
             await self._let_in(load_gateways(self._home))
             while not stopping.is_set():
                 pause_s = await self._beat()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), pause_s)
         finally:
+            await self._location.stop()
             await asyncio.gather(*(tunnel.stop(grace_s=GRACE_S) for tunnel in self._tunnels.values()))
             self._control.close()
 
@@ -127,6 +133,8 @@ class SiteAgent:
         if answer.gateways != self._gateways:
             await self._let_in(answer.gateways)
             await asyncio.to_thread(save_gateways, self._home, answer.gateways)
+        if answer.landmark is not None and answer.measure:
+            self._location.work(answer.landmark, answer.measure, self._key)
         if answer.attest and self._attester is not None:
             await self._attest(self._attester)
         return self._every_s
@@ -136,6 +144,7 @@ class SiteAgent:
         stamp = _stamp(self._home.key)
         if stamp != self._key_seen:
             self._key, self._key_seen = await asyncio.to_thread(prepare, self._home), stamp
+            self._location.use(self._key)
             _log.info("goes on with the key %s", pin_of_spki(spki_of(self._key.public_key())))
             await self._let_in(self._gateways)
 
@@ -170,7 +179,9 @@ class SiteAgent:
             asyncio.to_thread(inventory), asyncio.gather(*map(self._ask, self._served))
         )
         endpoints = tuple(each for each in asked if each is not None)
-        return Heartbeat(version=self._version, endpoints=endpoints, inventory=counted)
+        return Heartbeat(
+            version=self._version, endpoints=endpoints, inventory=counted, location=self._location.address
+        )
 
     async def _ask(self, served: Served) -> EndpointReport | None:
         """What a model server is; None while nobody knows its models."""

@@ -9,15 +9,19 @@ import itertools
 import time
 from collections.abc import Callable
 from typing import TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sekisho.assembly.site_home import Enrolment
+from sekisho.federation.border import SignedStatement
+from sekisho.federation.border_service import Accepted
 from sekisho.federation.declare import SignedDeclaration, encode_signed
 from sekisho.federation.errors import AgentRefused
-from sekisho.federation.report import HandedIn, HandIn
+from sekisho.federation.landmark import SignedMeasurement
+from sekisho.federation.report import HandedIn, HandIn, Measurements, MeasurementsTaken
 from sekisho.federation.signing import (
     COUNTER_HEADER,
     SIGNATURE_HEADER,
@@ -34,6 +38,7 @@ from sekisho.kernel.errors import SekishoError
 
 T = TypeVar("T", bound=msgspec.Struct)
 _TIMEOUT_S = 15.0
+_AT_ONCE = 256
 
 
 class ControlAway(SekishoError):
@@ -124,6 +129,36 @@ def hand_in(
     if response.is_error:
         raise _refusal(response)
     return _decoded(response, HandedIn)
+
+
+def hand_in_measurements(control: str, signed: tuple[SignedMeasurement, ...], *, ca: str | None) -> MeasurementsTaken:
+    """Brings measurements to control; their own signatures speak for them. Raises AgentRefused or ControlAway."""
+    with client(control, ca) as connection:
+        body = msgspec.json.encode(Measurements(measurements=signed))
+        response = _post(connection, "/agent/v1/measurements", body, {})
+    if response.is_error:
+        raise _refusal(response)
+    return _decoded(response, MeasurementsTaken)
+
+
+def hand_in_statements(control: str, border: str, chain: tuple[SignedStatement, ...], *, ca: str | None) -> int:
+    """Brings the statements of a border's chain that control does not have yet; how many these were. Raises
+    AgentRefused or ControlAway."""
+    path = f"/agent/v1/borders/{quote(border, safe='')}"
+
+    def send(connection: httpx.Client, statements: tuple[SignedStatement, ...]) -> int:
+        response = _post(connection, path, msgspec.json.encode({"statements": statements}), {})
+        if response.is_error:
+            raise _refusal(response)
+        return _decoded(response, Accepted).taken
+
+    with client(control, ca) as connection:
+        try:
+            return send(connection, chain[-1:])
+        except AgentRefused as error:
+            if error.code != "border.gap":
+                raise
+        return sum(send(connection, chain[at : at + _AT_ONCE]) for at in range(0, len(chain), _AT_ONCE))
 
 
 def client(control: str, ca: str | None) -> httpx.Client:

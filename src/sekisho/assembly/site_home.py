@@ -28,6 +28,7 @@ from sekisho.federation.address import AddressRefused, check_url, is_loopback
 from sekisho.kernel.errors import SekishoError
 from sekisho.runtime.toml import ConfigRefused, read_toml
 
+_REACHED = re.compile(r"(?P<host>[A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\]):(?P<port>\d{1,5})")
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 
 
@@ -65,10 +66,23 @@ class RawServed(RawTable, frozen=True, kw_only=True):
     slots: Annotated[Slots, says("requests that it works on at a time")] = 8
 
 
+class RawLocation(RawTable, frozen=True, kw_only=True):
+    """Where the agent answers location challenges, UDP and TCP on one port."""
+
+    listen: Annotated[
+        Listen | None, says("where it listens (default: the first endpoint's host, port 7845 or any free one)")
+    ] = None
+    address: Annotated[
+        Annotated[str, Meta(title="host:port", max_length=300, examples=["gpu.example.jp:7845"])],
+        says("how landmarks reach that address (default: the host of the first endpoint's `url`)"),
+    ] = ""
+
+
 class RawAgent(RawTable, frozen=True, kw_only=True):
     """agent.toml."""
 
     endpoint: list[RawServed] = msgspec.field(default_factory=list)
+    location: RawLocation = RawLocation()
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +92,16 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     server: tuple[str, int]
     models: tuple[str, ...]
     slots: int
+
+
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    """Where location challenges are answered. `listen` None: near the first endpoint. `host` and `port` are how
+    landmarks reach it; port 0: the one that is listened on."""
+
+    listen: tuple[str, int] | None
+    near: str
+    host: str
+    port: int
 
 
 class SiteHome(msgspec.Struct, frozen=True):
@@ -234,3 +258,27 @@ def load_served(home: SiteHome) -> tuple[Served, ...]:
     if reader.problems:
         raise ConfigRefused(reader.problems)
     return tuple(served)
+
+
+def load_answers(home: SiteHome) -> Answers:
+    """Where agent.toml, which `load_served` found good, wants challenges answered. ConfigRefused for a bad one."""
+    document = read_toml(home.settings)
+    reader = Reader(document)
+    raw = reader.table(RawAgent, document.data, ())
+    host, port = urlsplit(raw.endpoint[0].url).hostname or "", 0
+    if raw.location.address:
+        found = _REACHED.fullmatch(raw.location.address)
+        if found is None or not 1024 <= int(found["port"]) <= 65535:
+            reader.refuse(
+                ("location", "address"), "that is no host:port with a port above 1023", "gpu.example.jp:7845"
+            )
+        else:
+            host, port = found["host"], int(found["port"])
+    if reader.problems:
+        raise ConfigRefused(reader.problems)
+    return Answers(
+        listen=None if raw.location.listen is None else parse_address(raw.location.listen),
+        near=parse_address(raw.endpoint[0].listen)[0],
+        host=host.strip("[]"),
+        port=port,
+    )

@@ -29,6 +29,7 @@ from sekisho.cli.local import home_option, json_option
 from sekisho.cli.operator import read_operator_key
 from sekisho.cli.site import site
 from sekisho.cli.texts import language
+from sekisho.console.location_api import MeasurementAsked
 from sekisho.federation.challenge import PublicKey, read_spki, spki
 from sekisho.federation.landmark import Landmark, Measurement, SignedMeasurement, landmark_of
 from sekisho.federation.prober import Unanswered
@@ -40,6 +41,9 @@ from sekisho.residency.location.model import Finding
 T = TypeVar("T")
 File = click.Path(path_type=Path)
 _JITTER = 0.2
+# Landmarks ask what to do with their heart-beats, and do one burst after the other.
+_NOW_WITHIN_S = 60.0
+_SETTLED_S = 3.0
 
 
 class LocationFileRefused(SekishoError):
@@ -52,16 +56,21 @@ class LocationFileRefused(SekishoError):
 @click.argument("site_id", metavar="SITE")
 @click.option("--map", "drawing", type=File, help=str(said.OPTION_MAP))
 @click.option("--measurement", "files", type=File, multiple=True, help=str(said.OPTION_MEASUREMENT))
+@click.option("--now", "anew", is_flag=True, help=str(said.OPTION_NOW))
 @json_option
 @home_option
-def locate(*, site_id: str, drawing: Path | None, files: tuple[Path, ...], as_json: bool, root: Path) -> None:
+def locate(
+    *, site_id: str, drawing: Path | None, files: tuple[Path, ...], anew: bool, as_json: bool, root: Path
+) -> None:
     """The help is `LOCATE`."""
     from sekisho.residency.location.land import natural_earth  # noqa: PLC0415 - these two read the map
     from sekisho.residency.location.picture import draw  # noqa: PLC0415
     from sekisho.residency.location.words import report  # noqa: PLC0415
 
     path = f"/api/v1/sites/{quote(site_id, safe='')}/location"
-    if files:
+    if anew:
+        finding = _measured_now(root, path)
+    elif files:
         given = [msgspec.to_builtins(_read(file, SignedMeasurement)) for file in files]
         finding = call(root, "POST", path, body={"measurements": given}, answer=Finding)
     else:
@@ -74,6 +83,32 @@ def locate(*, site_id: str, drawing: Path | None, files: tuple[Path, ...], as_js
         _write(drawing, draw(finding, natural_earth(), language()).encode())
         click.echo(said.DRAWN(file=drawing), err=as_json)
     sys.exit(1 if finding.verdict == "contradicted" else 0)
+
+
+def _measured_now(root: Path, path: str) -> Finding:
+    """Asks for a measurement and waits for what it brings."""
+    before = call(root, "GET", path, answer=Finding).digest
+    asked = call(root, "POST", f"{path}/measure", answer=MeasurementAsked)
+    if not asked.landmarks:
+        raise LocationFileRefused(
+            "no site counts as a landmark that could measure this one",
+            code="location.no_landmark",
+            hint="name one under `sites` in landmarks.json, or measure with `sekisho site measure`",
+        )
+    click.echo(said.ASKED(site=", ".join(asked.landmarks)), err=True)
+    deadline = time.monotonic() + _NOW_WITHIN_S
+    finding = call(root, "GET", path, answer=Finding)
+    seen, changed_at = before, time.monotonic()
+    while time.monotonic() < deadline:
+        time.sleep(0.5)
+        finding = call(root, "GET", path, answer=Finding)
+        if finding.digest != seen:
+            seen, changed_at = finding.digest, time.monotonic()
+        elif seen != before and time.monotonic() - changed_at > _SETTLED_S:
+            return finding
+    if seen == before:
+        click.echo(str(said.NOTHING_NEW), err=True)
+    return finding
 
 
 @site.command(help=str(said.ANSWER))
@@ -159,6 +194,8 @@ def landmark(*, landmark_id: str, place: str, error_km: float, key_file: Path) -
 @click.option("--tcp", is_flag=True, help=str(said.OPTION_TCP))
 @click.option("--out", type=File, default="measurement.json", show_default=True, help=str(said.OPTION_MEASURE_OUT))
 @click.option("--every", "every_s", type=Duration(), help=str(said.OPTION_EVERY))
+@click.option("--control", help=str(said.OPTION_CONTROL))
+@click.option("--ca", type=File, help=str(site_said.OPTION_CA))
 def measure(
     *,
     site_id: str,
@@ -169,6 +206,8 @@ def measure(
     tcp: bool,
     out: Path,
     every_s: float | None,
+    control: str | None,
+    ca: Path | None,
 ) -> None:
     """The help is `MEASURE`. Exit code 1 when there was no valid answer."""
     mark, key, known = _read(landmark_file, Landmark), read_operator_key(key_file), _site_key(site_key)
@@ -176,6 +215,11 @@ def measure(
         raise LocationFileRefused(
             f"{key_file} is not the key of the landmark {mark.id}", hint="give the key that `landmark` made with it"
         )
+    from sekisho.assembly.site_control import hand_in_measurements  # noqa: PLC0415 - an HTTP client
+    from sekisho.assembly.site_home import control_address  # noqa: PLC0415
+
+    desk = None if control is None else control_address(control)
+    authority = None if ca is None else str(ca.absolute())
     where = parse_address(address)
     chance = random.SystemRandom()
     transport: Literal["udp", "tcp"] = "tcp" if tcp else "udp"
@@ -198,6 +242,14 @@ def measure(
             click.echo(
                 said.MEASURED(site=site_id, rtt=seen.rtt_ns / 1e6, answered=seen.answered, sent=seen.sent, out=out)
             )
+            if desk is not None:
+                try:
+                    verdict = hand_in_measurements(desk, (found,), ca=authority).verdicts[site_id]
+                    click.echo(said.HANDED_IN(site=site_id, verdict=verdict))
+                except SekishoError as error:
+                    if every_s is None:
+                        raise
+                    click.echo(str(error), err=True)  # the next round tries again
         if every_s is None:
             sys.exit(1 if isinstance(found, Unanswered) else 0)
         time.sleep(every_s * (1 + _JITTER * chance.random()))

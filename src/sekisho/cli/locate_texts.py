@@ -58,3 +58,17 @@ UNANSWERED = Text(
     "{site} は {sent} 回の質問に有効な応答を返しませんでした: {why}",
 )
 DRAWN = Text("Drawn: {file}", "地図: {file}")
+OPTION_NOW = Text(
+    "have the landmarks among the sites measure it now, and wait for that (at most a minute)",
+    "ランドマークである拠点に今すぐ測定させ、結果を待つ（最長 1 分）",
+)
+OPTION_CONTROL = Text(
+    "hand each measurement in at this control plane", "測定結果を、このコントロールプレーンにその都度提出する"
+)
+ASKED = Text("Measuring from {site} …", "{site} から測定しています …")
+NOTHING_NEW = Text(
+    "No new measurement came within a minute: are the landmarks' agents running, and does the site answer them?",
+    "1 分以内に新しい測定結果が届きませんでした。ランドマークのエージェントが動いているか、拠点が応答できるかを"
+    "確認してください。",
+)
+HANDED_IN = Text("{site}: taken in, {verdict}", "{site}: 提出しました（判定: {verdict}）")

@@ -11,6 +11,7 @@ import click
 
 from sekisho.cli import lab_texts, policy_texts, receipt_texts, reserve_texts, site_texts, texts, workload_texts
 from sekisho.cli.attestation_texts import ATTESTATION
+from sekisho.cli.border_texts import BORDER
 from sekisho.cli.ledger_texts import LEDGER
 from sekisho.cli.pack_texts import EVIDENCE
 from sekisho.cli.texts import Text
@@ -36,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str, Text]] = {
     "pool": ("sekisho.cli.operator", "pool", site_texts.POOL),
     "endpoint": ("sekisho.cli.endpoint", "endpoint", texts.ENDPOINT),
     "ledger": ("sekisho.cli.ledger", "ledger", LEDGER),
+    "border": ("sekisho.cli.border", "border", BORDER),
     "attestation": ("sekisho.cli.attestation", "attestation", ATTESTATION),
     "policy": ("sekisho.cli.policy_change", "policy", policy_texts.POLICY),
     "admin": ("sekisho.cli.policy_change", "admin", policy_texts.ADMIN),

@@ -71,6 +71,7 @@ def show(*, site_id: str, as_json: bool, root: Path) -> None:
     state = "suspended" if view.suspended else view.state
     lines = [(str(said.COLUMN_SITE), view.id), (str(said.COLUMN_STATE), str(said.STATES[state]))]
     lines += [(str(said.COLUMN_KEY), view.pin)] if view.pin else []
+    lines += [(str(said.COLUMN_ANSWERS), view.location), ("", view.key)] if view.location else []
     for enrolment in detail.enrolments[:1]:
         declared = enrolment.declaration.declaration
         for name, text in said.FIELDS.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -21,15 +21,19 @@ from sekisho.console.inject import Asked
 from sekisho.federation.enrol import EnrolmentService
 from sekisho.federation.enrolments import Agent
 from sekisho.federation.errors import AgentRefused, EnrolmentRefused
+from sekisho.federation.landmark import Landmark, SignedMeasurement
 from sekisho.federation.report import (
     Challenged,
     HandedIn,
     HandIn,
     HeartbeatAnswer,
     KeyChanged,
+    Measurements,
+    MeasurementsTaken,
     NewKey,
     Submission,
     Taken,
+    Target,
 )
 from sekisho.federation.signing import COUNTER_HEADER, SIGNATURE_HEADER, SITE_HEADER, answer_text
 from sekisho.federation.sites import SignedRequest, SiteService
@@ -52,6 +56,13 @@ class Evidences(Protocol):
     def submit(self, site: str, nonce: bytes, evidence: bytes, public_key: bytes, *, now: float) -> Taken: ...
 
 
+class Locations(Protocol):
+    """Location proofs, as agents meet them."""
+
+    def tasks(self, site: str, *, now: float) -> tuple[Landmark | None, tuple[Target, ...]]: ...
+    def take(self, measurements: Sequence[SignedMeasurement], *, now: float) -> dict[str, str]: ...
+
+
 class AgentDesk:
     """What stands behind the door. `gateways`: certificates (PEM) of the gateways of this installation; `expiry`:
     when the table in force closes its first route; `changed`: makes a new table."""
@@ -62,6 +73,7 @@ class AgentDesk:
         sites: SiteService,
         enrolment: EnrolmentService,
         evidence: Evidences | None,
+        locations: Locations,
         key: Ed25519PrivateKey,
         gateways: Callable[[], tuple[str, ...]],
         validity_s: Callable[[], float],
@@ -72,6 +84,7 @@ class AgentDesk:
         self._sites = sites
         self._enrolment = enrolment
         self._evidence = evidence
+        self._locations = locations
         self._key = key
         self._gateways = gateways
         self._validity_s = validity_s
@@ -102,6 +115,9 @@ class AgentDesk:
             with contextlib.suppress(SekishoError):  # kept by the maker for the pages, and tried again
                 await self._changed()
         attest = self._evidence is not None and await asyncio.to_thread(self._evidence.wanted, agent.site, now=now)
+        landmark, measure = None, ()
+        with contextlib.suppress(SekishoError):  # a register that can't be read must not stop heart-beats
+            landmark, measure = await asyncio.to_thread(self._locations.tasks, agent.site, now=now)
         answer = HeartbeatAnswer(
             site=agent.site,
             suspended=heard.suspended,
@@ -109,6 +125,8 @@ class AgentDesk:
             every_s=validity_s / BEATS,
             validity_s=validity_s,
             attest=attest,
+            landmark=landmark,
+            measure=measure,
         )
         return self._answer(request, answer)
 
@@ -141,6 +159,15 @@ class AgentDesk:
         with contextlib.suppress(SekishoError):
             await self._changed()
         return self._answer(request, taken)
+
+    async def measured(self, body: bytes) -> MeasurementsTaken:
+        """Measurements carry the signatures of landmark and site themselves: whoever brings them is not asked. The
+        verdict is in the route table when this answers."""
+        wanted = read_body(body, Measurements)
+        verdicts = await asyncio.to_thread(self._locations.take, wanted.measurements, now=self._clock.now())
+        with contextlib.suppress(SekishoError):
+            await self._changed()
+        return MeasurementsTaken(verdicts=verdicts)
 
     async def _agent(self, request: SignedRequest) -> Agent:
         return await asyncio.to_thread(self._sites.authenticate, request, now=self._clock.now())
@@ -222,6 +249,11 @@ async def rotate(request: Asked, desk: TheDesk) -> Response[bytes]:
     return await desk.rotate(await signed_request(request))
 
 
+@post("/measurements", summary="Hand in what landmarks measured of sites", status_code=200)
+async def measurements(request: Asked, desk: TheDesk) -> MeasurementsTaken:
+    return await desk.measured(await request.body())
+
+
 @post("/challenge", summary="Ask for a nonce to attest to", status_code=200)
 async def challenge(request: Asked, desk: TheDesk) -> Response[bytes]:
     return await desk.challenge(await signed_request(request))
@@ -239,5 +271,5 @@ async def evidence(request: Asked, desk: TheDesk) -> Response[bytes]:
 
 def agent_router() -> Router:
     """Not in the OpenAPI document: its form is that of the agent of the same version, and tools can't sign."""
-    handlers: list[Any] = [enrol, heartbeat, rotate, challenge, evidence]
+    handlers: list[Any] = [enrol, heartbeat, rotate, challenge, evidence, measurements]
     return Router("/agent/v1", route_handlers=handlers, include_in_schema=False)

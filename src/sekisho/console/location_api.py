@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 from litestar import Response, Router, get, post
@@ -29,7 +29,21 @@ class Measurements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     measurements: Annotated[tuple[SignedMeasurement, ...], Meta(min_length=1, max_length=MAX_MEASUREMENTS)]
 
 
+class MeasurementAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """The landmarks that measure the site at their next heart-beat."""
+
+    landmarks: tuple[str, ...]
+
+
+@runtime_checkable
+class LocationRounds(Protocol):
+    """The schedule of measurements."""
+
+    def ask(self, site: str) -> tuple[str, ...]: ...
+
+
 TheLocations: TypeAlias = NamedDependency[LocationService]
+TheRounds: TypeAlias = NamedDependency[LocationRounds]
 
 
 @get(
@@ -74,8 +88,22 @@ async def take_measurements(
     return finding
 
 
+@post(
+    "/sites/{site_id:str}/location/measure",
+    operation_id="measureNow",
+    summary="Have every landmark among the sites measure this one at its next heart-beat",
+    status_code=202,
+    sync_to_thread=True,
+)
+def measure_now(
+    control: TheControl, locations: TheLocations, rounds: TheRounds, site_id: SiteName
+) -> MeasurementAsked:
+    locations.latest(site_id, now=control.clock.now())  # refuses a site that can't be measured
+    return MeasurementAsked(landmarks=rounds.ask(site_id))
+
+
 def location_router() -> Router:
-    handlers: list[Any] = [get_location, get_map, take_measurements]
+    handlers: list[Any] = [get_location, get_map, take_measurements, measure_now]
     return Router(
         "/api/v1", route_handlers=handlers, guards=[admin_only], security=[{"admin": []}], tags=["location"]
     )

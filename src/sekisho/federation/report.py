@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from sekisho.federation.landmark import Landmark, SignedMeasurement
 from sekisho.kernel.ids import MODEL, NAME
 
 _NAME = Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]
@@ -46,16 +47,38 @@ class EndpointReport(msgspec.Struct, frozen=True, kw_only=True):
     answers: bool = True
 
 
+# host:port, the host a name, an IPv4 address or an IPv6 address in brackets; no port of the system's services.
+_ADDRESS = Annotated[
+    str,
+    Meta(
+        pattern=r"^(([A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\]):"
+        r"(102[4-9]|10[3-9][0-9]|1[1-9][0-9]{2}|[2-9][0-9]{3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}"
+        r"|655[0-2][0-9]|6553[0-5]))?$"
+    ),
+]
+
+
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """`location`: where the agent answers location challenges (`host:port`, above 1023); empty: nowhere."""
+
     version: _SHORT = ""
     endpoints: Annotated[tuple[EndpointReport, ...], Meta(max_length=64)] = ()
     inventory: Inventory = Inventory(simulated=True, note="not counted")
+    location: _ADDRESS = ""
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A site that a landmark shall measure now. `spki`: the key that must answer (DER SubjectPublicKeyInfo)."""
+
+    site: str
+    address: str
+    spki: bytes
 
 
 class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """`gateways`: certificates (PEM) that the agent lets in, and no others. `validity_s`: how long after this
     heart-beat guarded routes to the site stay open; the next one is due after `every_s`. `attest`: evidence is
-    wanted."""
+    wanted. `landmark`: the site counts as this landmark, and shall `measure` these others now."""
 
     site: str
     suspended: bool
@@ -63,6 +86,20 @@ class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
     every_s: float
     validity_s: float
     attest: bool = False
+    landmark: Landmark | None = None
+    measure: tuple[Target, ...] = ()
+
+
+class Measurements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What landmarks signed (`body` and `signature` in base64); nobody else's word is needed for it."""
+
+    measurements: Annotated[tuple[SignedMeasurement, ...], Meta(min_length=1, max_length=64)]
+
+
+class MeasurementsTaken(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdict about each site that was measured."""
+
+    verdicts: dict[str, str]
 
 
 class Challenged(msgspec.Struct, frozen=True, kw_only=True):

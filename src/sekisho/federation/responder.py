@@ -114,6 +114,10 @@ class Answerer:
         self._allowance = Allowance(limits)
         self.counters = Counters()
 
+    def use(self, key: PrivateKey) -> None:
+        """Answers with this key from now on."""
+        self._answering = Answering(key)
+
     def answer(self, data: bytes, *, network: str, now: float, ticks: float) -> bytes | Dropped:
         """`now` in Unix seconds; `ticks` in seconds of a clock that never goes back."""
         question = read_question(data)
@@ -173,6 +177,10 @@ class Responder:
             ) from error
         self._datagrams = transport
         return bound
+
+    def use(self, key: PrivateKey) -> None:
+        """Answers with this key from now on."""
+        self._answerer.use(key)
 
     def close(self) -> None:
         if self._datagrams is not None:

@@ -50,7 +50,8 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
 
 class SiteView(msgspec.Struct, frozen=True, kw_only=True):
     """A site as people see it. `state`: `configured`, `waiting`, `approved`, `stale` (no heart-beat in time),
-    `rejected`. Times in Unix seconds; `valid_until`: when its evidence runs out; None: renewed with every table."""
+    `rejected`. Times in Unix seconds; `valid_until`: when its evidence runs out; None: renewed with every table.
+    `key`: its agent's (base64 SubjectPublicKeyInfo); `location`: where that answers landmarks (`host:port`)."""
 
     id: str
     operator: str
@@ -66,6 +67,17 @@ class SiteView(msgspec.Struct, frozen=True, kw_only=True):
     valid_until: float | None = None
     inventory: Inventory | None = None
     version: str = ""
+    key: str = ""
+    location: str = ""
+
+
+class AnsweringSite(msgspec.Struct, frozen=True, kw_only=True):
+    """An enrolled site, the key of its agent (base64 SubjectPublicKeyInfo) and where it answers location challenges
+    (`host:port`; empty: nowhere)."""
+
+    site: str
+    spki: str
+    location: str
 
 
 class Enrolled(msgspec.Struct, frozen=True, kw_only=True):
@@ -261,6 +273,19 @@ class SiteService:
             if each.site not in taken:
                 views.append(_waiting_view(each))
         return views
+
+    def since(self) -> dict[str, float]:
+        """When the agent of each site was approved; a rotated key is the same agent's."""
+        with self._database.read() as connection:
+            return {agent.site: agent.since for agent in sql.agents(connection)}
+
+    def answering(self) -> tuple[AnsweringSite, ...]:
+        """Every site with an approved agent."""
+        with self._database.read() as connection:
+            return tuple(
+                AnsweringSite(site=agent.site, spki=agent.spki, location=report.location)
+                for agent, _, report in _enrolled(connection)
+            )
 
     # -- the federation
 
@@ -467,6 +492,8 @@ def _agent_view(
         valid_until=min(fresh_until, declaration.valid_until),
         inventory=report.inventory if agent.report else None,
         version=report.version,
+        key=agent.spki,
+        location=report.location,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -37,6 +37,7 @@ CHALLENGE_S = 120.0
 VALIDITY_S = 3600.0
 MAX_KEY_BYTES = 1024
 LOCATION, RELEASE = "location", "release"
+_AGAINST = ("contraindicated", "contradicted")
 
 
 class Challenge(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +49,11 @@ class Challenge(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EvidenceService(EvidenceKeeper):
-    """`key` signs results; `known` says whether a site exists; `random` gives that many unpredictable bytes."""
+    """`key` signs results; `known` says whether a site exists; `random` gives that many unpredictable bytes.
+
+    `since`: by site, from when on evidence counts (Unix seconds): what an agent proved is not true of the one that
+    took its place.
+    """
 
     def __init__(
         self,
@@ -57,11 +62,13 @@ class EvidenceService(EvidenceKeeper):
         key: Ed25519PrivateKey,
         known: Callable[[str], bool],
         random: Callable[[int], bytes] = secrets.token_bytes,
+        since: Callable[[], Mapping[str, float]] = dict,
         validity_s: float = VALIDITY_S,
         anchors: Anchors | None = None,
     ) -> None:
         super().__init__(database, key=key, random=random, makers=anchors or Anchors())
         self._known = known
+        self._since = since
         self._validity_s = validity_s
 
     # -- challenge and answer
@@ -211,9 +218,12 @@ class EvidenceService(EvidenceKeeper):
     # -- what stands
 
     def standing(self, now: float) -> dict[str, SiteEvidence]:
-        """For each site with any: the newest evidence of each subject that counts and has not run out."""
+        """For each site with any: the newest evidence of each subject that counts and has not run out; what speaks
+        against a site stands until something newer replaces it."""
         with self._database.read() as connection:
-            rows = [row for row in store.newest_standing(connection) if row.until > now]
+            rows = [row for row in store.newest_standing(connection) if row.until > now or row.level in _AGAINST]
+        since = self._since()
+        rows = [row for row in rows if row.at >= since.get(row.site, 0.0)]
         found: dict[str, SiteEvidence] = {}
         for row in rows:
             before = found.get(row.site, SiteEvidence())

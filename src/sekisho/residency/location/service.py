@@ -70,16 +70,23 @@ class LocationService:
         """The verdict with these measurements and those that still count. Raises LocationRefused or
         UnknownName; then nothing of it is kept."""
         claim = self._claim(site)
+        # Before anything else: what nobody of ours signed costs us two signatures and no more.
+        fresh: list[tuple[Measurement, SignedMeasurement]] = []
+        for each in given:
+            found = self._check(site, each)
+            if isinstance(found, MeasurementRefused):
+                raise LocationRefused(found.what, code=found.code, hint=found.mend)
+            fresh.append((found, each))
         known: dict[str, tuple[Measurement, SignedMeasurement]] = {}
         for each in self._kept(site):
             old = self._check(site, each)
             if isinstance(old, Measurement):
                 _newer(known, old, each)
-        for each in given:
-            found = self._check(site, each)
-            if isinstance(found, MeasurementRefused):
-                raise LocationRefused(found.what, code=found.code, hint=found.mend)
+        before = dict(known)
+        for found, each in fresh:
             _newer(known, found, each)
+        if known == before:  # sent again: nothing is learnt of it
+            return self.latest(site, now=now)
         finding = decide(
             claim,
             [_sighting(measurement, signed) for measurement, signed in known.values()],
@@ -108,12 +115,14 @@ class LocationService:
         return finding
 
     def latest(self, site: str, *, now: float) -> Finding:
-        """The newest verdict that has not run out; `declared` when there is none. Raises LocationRefused and
+        """The verdict that stands; `declared` when there is none. Raises LocationRefused and
         UnknownName."""
         claim = self._claim(site)
-        for row in self._evidence.history(site, limit=_HISTORY):
-            if row.about == LOCATION and row.until > now:
-                return msgspec.json.decode(row.appraisal, type=Kept).finding
+        stands = self._evidence.standing(now).get(site)
+        if stands is not None and stands.location.digest:
+            for row in self._evidence.history(site, limit=_HISTORY):
+                if row.about == LOCATION and row.digest == stands.location.digest:
+                    return msgspec.json.decode(row.appraisal, type=Kept).finding
         return Finding(claim=claim, verdict="declared", why="location.unmeasured")
 
     def _claim(self, site: str) -> Claim:
@@ -161,3 +170,15 @@ def _sighting(measurement: Measurement, signed: SignedMeasurement) -> Sighting:
         at=measurement.at,
         digest=signed.digest,
     )
+
+
+def claimed(given: SignedMeasurement) -> Measurement:
+    """What a measurement says of itself, before anybody checked it. Raises LocationRefused."""
+    try:
+        return msgspec.json.decode(given.body, type=Measurement)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise LocationRefused(
+            f"the measurement can't be read: {error}",
+            code="measurement.unreadable",
+            hint="send what `sekisho site measure` made",
+        ) from None
