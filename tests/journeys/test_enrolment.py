@@ -84,7 +84,7 @@ class Place:
             input=text,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
             env=environment(),
             cwd=self.directory,

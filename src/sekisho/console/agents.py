@@ -115,7 +115,8 @@ class AgentDesk:
             with contextlib.suppress(SekishoError):  # kept by the maker for the pages, and tried again
                 await self._changed()
         attest = self._evidence is not None and await asyncio.to_thread(self._evidence.wanted, agent.site, now=now)
-        landmark, measure = None, ()
+        landmark: Landmark | None = None
+        measure: tuple[Target, ...] = ()
         with contextlib.suppress(SekishoError):  # a register that can't be read must not stop heart-beats
             landmark, measure = await asyncio.to_thread(self._locations.tasks, agent.site, now=now)
         answer = HeartbeatAnswer(
