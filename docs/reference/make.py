@@ -415,6 +415,35 @@ METRICS: dict[str, tuple[str, str, str]] = {  # name → (type, labels, meaning)
         "sound journal records of a form that this version can't read",
     ),
     "sekisho_journals_read_seconds": ("gauge", "", "last look at the journals (Unix seconds)"),
+    "sekisho_log_entries": ("gauge", "", "entries of the newest log, by its own checkpoint"),
+    "sekisho_log_cosigned_entries": ("gauge", "", "entries under a quorum of cosignatures: these have receipts"),
+    "sekisho_log_cosigned_seconds": ("gauge", "", "when a quorum cosigned last (Unix seconds)"),
+    "sekisho_sequencer_up": ("gauge", "", "1 while the sequencer answers: alert on 0"),
+    "sekisho_sequencer_ok": ("gauge", "", "1 while it can write the log: alert on 0"),
+    "sekisho_sequencer_behind": ("gauge", "", "1 while more waits than one commit takes"),
+    "sekisho_sequencer_committed_seconds": ("gauge", "", "its last commit, the age of the checkpoint (Unix seconds)"),
+    "sekisho_sequencer_lag_seconds": ("gauge", "", "age of the oldest entry of the last commit when it was published"),
+    "sekisho_sequencer_records_total": (
+        "counter",
+        "result",
+        "records that it read; result is `added`, `known` (logged before) or `unreadable`",
+    ),
+    "sekisho_witness_entries": ("gauge", "witness, operator", "entries that the witness has cosigned"),
+    "sekisho_witness_behind_entries": ("gauge", "witness, operator", "entries of the log that are newer than those"),
+    "sekisho_witness_ok": ("gauge", "witness, operator", "1 when it cosigned as it was asked last"),
+    "sekisho_witness_cosigned_seconds": ("gauge", "witness, operator", "its last cosignature (Unix seconds, its clock)"),
+    "sekisho_witness_answers_total": (
+        "counter",
+        "witness, operator, answer",
+        "what came of asking it; answer is `cosigned` or `refused` (it was away, late, or said no)",
+    ),
+    "sekisho_witness_requests_total": (
+        "counter",
+        "witness, answer",
+        "at the witness: `cosigned`, `conflict` (another old size), `fork` (a second history), `refused`, `fault` (its disk)",
+    ),
+    "sekisho_witness_log_entries": ("gauge", "witness, log", "at the witness: size of what it cosigned last"),
+    "sekisho_witness_log_forks": ("gauge", "witness, log", "at the witness: second histories that it keeps: alert above 0"),
 }
 
 

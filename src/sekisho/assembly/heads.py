@@ -17,7 +17,7 @@ from sekisho.assembly.ledger import log_signer
 from sekisho.assembly.witness import WITNESSES_FILE, RunningWitness
 from sekisho.kernel.clock import Clock
 from sekisho.kernel.errors import SekishoError
-from sekisho.ledger.heads import HeadPublisher
+from sekisho.ledger.heads import HeadPublisher, WitnessRecord
 from sekisho.ledger.keys import KeyHistory, SigningKey, observe, policy_of
 from sekisho.ledger.receipts_http import policy_path
 from sekisho.ledger.tlog.keys import VerifierKey
@@ -35,14 +35,13 @@ WITNESS_TIMEOUT_S = 2.0
 
 
 class WitnessLag(msgspec.Struct, frozen=True, kw_only=True):
-    """What control knows of a witness: `size` is what it cosigned last, `behind` how far that is from the log."""
+    """What control knows of a witness; `behind` is how far what it cosigned last is from the log."""
 
     name: str
     operator: str
-    size: int
     behind: int
-    fault: str
     simulated: bool
+    record: WitnessRecord
 
 
 class HeadKeeper:
@@ -69,16 +68,15 @@ class HeadKeeper:
     def witnesses(self) -> tuple[WitnessLag, ...]:
         """Every witness with its lag, for the pages."""
         publisher = self._publishers.get(max(self._publishers, default=0))
-        sizes = publisher.witness_sizes if publisher else {}
-        faults = publisher.witness_faults if publisher else {}
+        records = publisher.witnesses if publisher else {}
+        never = WitnessRecord()
         return tuple(
             WitnessLag(
                 name=one.name,
                 operator=one.operator,
-                size=sizes.get(one.name, 0),
-                behind=max(0, self._size - sizes.get(one.name, 0)),
-                fault=faults.get(one.name, ""),
+                behind=max(0, self._size - records.get(one.name, never).size),
                 simulated=one.simulated,
+                record=records.get(one.name, never),
             )
             for one in self._witnesses
         )

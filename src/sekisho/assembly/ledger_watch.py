@@ -10,7 +10,7 @@ import msgspec
 from sekisho.assembly.heads import HeadKeeper
 from sekisho.assembly.home import Home
 from sekisho.assembly.sequencer_status import SequencerStatus
-from sekisho.console.services import Fault, LedgerState, WitnessSeen
+from sekisho.console.services import Fault, LedgerState, SequencerSeen, WitnessSeen
 from sekisho.kernel.clock import Clock
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.heads import read_head
@@ -35,20 +35,24 @@ class LedgerWatch:
         self._heard_at: float | None = None
         self._faults: tuple[Fault, ...] = ()
         self._seen = LedgerState()
+        self._sequencer: SequencerSeen | None = None
 
     def state(self) -> LedgerState:
         witnesses = tuple(
             WitnessSeen(
                 name=each.name,
                 operator=each.operator,
-                size=each.size,
+                size=each.record.size,
                 behind=each.behind,
-                fault=each.fault,
+                fault=each.record.fault,
                 simulated=each.simulated,
+                cosigned_at=each.record.at_s,
+                cosigned=each.record.cosigned,
+                refused=each.record.refused,
             )
             for each in self._heads.witnesses()
         )
-        return msgspec.structs.replace(self._seen, witnesses=witnesses)
+        return msgspec.structs.replace(self._seen, witnesses=witnesses, sequencer=self._sequencer)
 
     def faults(self) -> tuple[Fault, ...]:
         return self._faults
@@ -62,11 +66,12 @@ class LedgerWatch:
     async def step(self) -> None:
         now = self._clock.now()
         status = await self._ask()
+        self._sequencer = None if status is None else msgspec.convert(status, SequencerSeen, from_attributes=True)
         said: list[tuple[str, str, str]] = []
         if status is not None:
             self._heard_at = now
             if status.fault:
-                said.append((status.fault_code or "log.unavailable", status.fault, "look at logs/sequencer.log"))
+                said.append((status.fault_code, status.fault, status.fault_hint or "look at logs/sequencer.log"))
         elif self._heard_at is not None and now - self._heard_at > SILENT_S:
             said.append(("sequencer.silent", "the sequencer does not answer", "look at logs/sequencer.log"))
         if (fault := self._heads.fault) is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -23,7 +24,7 @@ import msgspec
 
 from sekisho.assembly.config import load_config
 from sekisho.assembly.database import database_url
-from sekisho.assembly.home import Home, create, ensure_secrets
+from sekisho.assembly.home import Home, create, ensure_secrets, refusal
 from sekisho.assembly.ledger import log_origin, log_signer
 from sekisho.assembly.processes import EXIT_REFUSED
 from sekisho.assembly.sequencer_status import SequencerStatus
@@ -31,7 +32,8 @@ from sekisho.capacity import log as reservations
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.prune import prune
 from sekisho.ledger.sequencer import JournalSource, OutboxSource, Sequencer, Source, Step
-from sekisho.ledger.tlog.years import Opened, open_year
+from sekisho.ledger.tlog.log import LogFault, read_state
+from sekisho.ledger.tlog.years import Opened, newest, open_year
 from sekisho.runtime.database import Database
 
 _log = logging.getLogger("sekisho.sequencer")
@@ -40,6 +42,10 @@ COMMIT_EVERY_S = 0.2
 POLL_S = 0.05
 RETRY_S = 1.0
 PRUNE_EVERY_S = 300.0
+DISK_FULL = "home.disk_full"
+# A disk with less than this is nearly full: the smaller of the two counts.
+LOW_SHARE = 0.05
+LOW_BYTES = 2 << 30
 
 
 def sources_of(journals: Path, database: Database) -> tuple[Source, ...]:
@@ -49,6 +55,12 @@ def sources_of(journals: Path, database: Database) -> tuple[Source, ...]:
         OutboxSource(database, waiting=reservations.waiting, done=reservations.logged),
         JournalSource(journals),
     )
+
+
+def nearly_full(path: Path) -> bool:
+    """Whether the disk under `path` has little room left for what is to come."""
+    stats = os.statvfs(path)
+    return stats.f_bavail * stats.f_frsize < min(stats.f_blocks * stats.f_frsize * LOW_SHARE, LOW_BYTES)
 
 
 class SequencerProcess:
@@ -76,6 +88,7 @@ class SequencerProcess:
             behind=False,
             fault="",
             fault_code="",
+            fault_hint="",
             fault_since=None,
         )
 
@@ -115,6 +128,9 @@ class SequencerProcess:
         except (OSError, SekishoError, sqlite3.Error) as error:
             self._fail(error)
             self._close()
+            if self.status.fault_code == DISK_FULL:
+                # What was logged long ago may go: that makes room for what was not.
+                await asyncio.to_thread(self._prune)
             return None
         now = time.time()
         status = self.status
@@ -130,6 +146,7 @@ class SequencerProcess:
             behind=step.more,
             fault="",
             fault_code="",
+            fault_hint="",
             fault_since=None,
         )
         return step
@@ -162,14 +179,16 @@ class SequencerProcess:
         _log.info("the log %s has %d entries", self._opened.log.origin, self._opened.log.size)
 
     def _prune(self) -> None:
-        if self._opened is None or self._keep_journals_s <= 0:
+        if self._keep_journals_s <= 0:
             return
         try:
+            # On a disk that is nearly full, a segment goes once it is in the log and in the database, however new.
+            keep_s = 0.0 if nearly_full(self._home.root) else self._keep_journals_s
             removed = prune(
                 self._home.root / "journal",
-                self._opened.log.state.positions,
+                read_state(newest(self._home.ledger)).positions,
                 self._database,
-                older_than=time.time() - self._keep_journals_s,
+                older_than=time.time() - keep_s,
             )
         except (OSError, SekishoError) as error:
             _log.warning("no journal segment was removed: %s", error)
@@ -183,11 +202,19 @@ class SequencerProcess:
         self._opened = self._sequencer = None
 
     def _fail(self, error: Exception) -> None:
-        fact, code = str(error), getattr(error, "code", "log.unavailable")
-        if self.status.fault != fact:
-            _log.error("the log is not written: %s", fact)
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if isinstance(error, OSError):
+            error = refusal(self._home.ledger, error)
+        told = error if isinstance(error, SekishoError) else LogFault(str(error))
+        if self.status.fault != told.fact:
+            _log.error("the log is not written: %s", told)
         self.status = msgspec.structs.replace(
-            self.status, fault=fact, fault_code=code, fault_since=self.status.fault_since or time.time()
+            self.status,
+            fault=told.fact,
+            fault_code=told.code,
+            fault_hint=told.hint,
+            fault_since=self.status.fault_since or time.time(),
         )
 
     async def _answer(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

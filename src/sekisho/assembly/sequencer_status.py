@@ -22,4 +22,5 @@ class SequencerStatus(msgspec.Struct, frozen=True, kw_only=True):
     behind: bool
     fault: str
     fault_code: str
+    fault_hint: str
     fault_since: float | None

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from sekisho.console.services import Control
+from sekisho.console.services import Control, LedgerState
 from sekisho.console.workers import WorkerReport
 from sekisho.gateway.settings import WorkerSnapshot
 
@@ -92,6 +92,46 @@ class _Control(Collector):
         )
         if journal.checked_at is not None:
             yield GaugeMetricFamily("sekisho_journals_read_seconds", "Last look at the journals.", journal.checked_at)
+        yield from _ledger(control.ledger())
+
+
+def _ledger(state: LedgerState) -> Iterator[Metric]:
+    """The log, its sequencer and its witnesses."""
+    yield GaugeMetricFamily("sekisho_log_entries", "Entries of the newest log.", state.size)
+    yield GaugeMetricFamily("sekisho_log_cosigned_entries", "Those under a quorum.", state.counts)
+    if state.cosigned_at is not None:
+        yield GaugeMetricFamily("sekisho_log_cosigned_seconds", "When a quorum cosigned last.", state.cosigned_at)
+    sequencer = state.sequencer
+    yield GaugeMetricFamily("sekisho_sequencer_up", "Whether the sequencer answers.", float(sequencer is not None))
+    if sequencer is not None:
+        if sequencer.committed_at is not None:
+            yield GaugeMetricFamily("sekisho_sequencer_committed_seconds", "Last commit.", sequencer.committed_at)
+        yield GaugeMetricFamily("sekisho_sequencer_lag_seconds", "Age of the oldest entry.", sequencer.lag_s)
+        yield GaugeMetricFamily("sekisho_sequencer_behind", "More waits than fits.", float(sequencer.behind))
+        yield GaugeMetricFamily("sekisho_sequencer_ok", "Whether it has no fault.", float(not sequencer.fault))
+        records = CounterMetricFamily("sekisho_sequencer_records", "Records that it read.", labels=["result"])
+        for result in ("added", "known", "unreadable"):
+            records.add_metric([result], getattr(sequencer, result))
+        yield records
+    labels = ["witness", "operator"]
+    gauges = {
+        "entries": GaugeMetricFamily("sekisho_witness_entries", "Entries that it has cosigned.", labels=labels),
+        "behind": GaugeMetricFamily("sekisho_witness_behind_entries", "Entries newer than those.", labels=labels),
+        "ok": GaugeMetricFamily("sekisho_witness_ok", "Whether it cosigned when it was asked last.", labels=labels),
+        "seconds": GaugeMetricFamily("sekisho_witness_cosigned_seconds", "When, by its clock.", labels=labels),
+    }
+    answers = CounterMetricFamily("sekisho_witness_answers", "What it answered.", labels=[*labels, "answer"])
+    for witness in state.witnesses:
+        named = [witness.name, witness.operator]
+        gauges["entries"].add_metric(named, witness.size)
+        gauges["behind"].add_metric(named, witness.behind)
+        gauges["ok"].add_metric(named, float(not witness.fault))
+        if witness.cosigned_at:
+            gauges["seconds"].add_metric(named, witness.cosigned_at)
+        answers.add_metric([*named, "cosigned"], witness.cosigned)
+        answers.add_metric([*named, "refused"], witness.refused)
+    yield from gauges.values()
+    yield answers
 
 
 def _family(families: dict[str, Metric], name: str, kind: str) -> Metric:

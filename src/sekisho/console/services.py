@@ -63,7 +63,8 @@ class JournalState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WitnessSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """A witness: `size` is what it cosigned last, `behind` how many entries of the log are newer."""
+    """A witness: `size` is what it cosigned last, at `cosigned_at` (Unix s by its clock; 0: not yet), `behind` how
+    many entries of the log are newer; `cosigned` and `refused` count since control started."""
 
     name: str
     operator: str
@@ -71,12 +72,29 @@ class WitnessSeen(msgspec.Struct, frozen=True, kw_only=True):
     behind: int
     fault: str
     simulated: bool
+    cosigned_at: int = 0
+    cosigned: int = 0
+    refused: int = 0
+
+
+class SequencerSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """What the sequencer says of itself; `lag_s` is the age of the oldest entry of its last commit when that was
+    published. Counts are since it started, times Unix seconds."""
+
+    size: int
+    committed_at: float | None
+    lag_s: float
+    added: int
+    known: int
+    unreadable: int
+    behind: bool
+    fault: str
 
 
 class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
     """The newest log: `size` entries, the first `counts` of them under a quorum, cosigned at `cosigned_at` (Unix s).
 
-    `origin` is empty before the first entry.
+    `origin` is empty before the first entry; `sequencer` is None while it does not answer.
     """
 
     origin: str = ""
@@ -84,6 +102,7 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
     counts: int = 0
     cosigned_at: float | None = None
     witnesses: tuple[WitnessSeen, ...] = ()
+    sequencer: SequencerSeen | None = None
 
 
 # Litestar checks what it injects

@@ -55,6 +55,18 @@ class PublishStep(msgspec.Struct, frozen=True, kw_only=True):
     reports: tuple[WitnessReport, ...] = ()
 
 
+class WitnessRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of asking one witness since this process started. `size`: what it cosigned last, as far as is
+    known (the distance to the log is its lag); `at_s`: when, Unix seconds by its clock (0: not yet); `fault`: why it
+    did not cosign the last time, empty when it did; counts of cosigned checkpoints, and of asking in vain."""
+
+    size: int = 0
+    at_s: int = 0
+    fault: str = ""
+    cosigned: int = 0
+    refused: int = 0
+
+
 def read_head(root: Path) -> Head | None:
     """The last head that counts; None while there is none. HeadDamaged when it can't be read."""
     try:
@@ -83,21 +95,15 @@ class HeadPublisher:
         self._endpoints = endpoints(policy)
         self._signer = signer
         self._client = client
-        self._sizes: dict[str, int] = {}
+        self._records: dict[str, WitnessRecord] = {}
         self._gathered: tuple[bytes, dict[tuple[str, bytes], Signature]] = (b"", {})
         self._published = read_head(root)
         self._rests: dict[str, tuple[float, float]] = {}
-        self._faults: dict[str, str] = {}
 
     @property
-    def witness_faults(self) -> Mapping[str, str]:
-        """Name → why it did not cosign the last time; empty when it did."""
-        return dict(self._faults)
-
-    @property
-    def witness_sizes(self) -> Mapping[str, int]:
-        """Name → size of what it cosigned last, as far as is known: the distance to the log is its lag."""
-        return dict(self._sizes)
+    def witnesses(self) -> Mapping[str, WitnessRecord]:
+        """By name, those that were asked."""
+        return dict(self._records)
 
     async def step(self, *, now_s: float, timeout_s: float = TIMEOUT_S) -> PublishStep:
         """Asks for cosignatures when the checkpoint is new or lacks some; keeps it once a quorum has cosigned.
@@ -127,15 +133,21 @@ class HeadPublisher:
             note,
             size=checkpoint.size,
             witnesses=missing,
-            known_sizes=self._sizes,
+            known_sizes={name: record.size for name, record in self._records.items()},
             prove=self._reader.consistency_proof,
             client=self._client,
             enough=lambda found: self._quorum(gathered | _made(found)),
             timeout_s=timeout_s,
         )
         for report in reports:
-            self._sizes[report.name] = report.size
-            self._faults[report.name] = report.fault
+            before = self._records.get(report.name, WitnessRecord())
+            self._records[report.name] = WitnessRecord(
+                size=report.size,
+                at_s=report.at_s or before.at_s,
+                fault=report.fault,
+                cosigned=before.cosigned + (not report.fault),
+                refused=before.refused + bool(report.fault),
+            )
             pause_s = min(2 * self._rests.get(report.name, (0.0, FIRST_REST_S / 2))[1], MAX_REST_S)
             if report.fault:
                 self._rests[report.name] = (now_s + pause_s, pause_s)

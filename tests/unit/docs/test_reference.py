@@ -16,6 +16,7 @@ from sekisho.console import metrics as console_metrics
 from sekisho.gateway.metrics import Metrics
 from sekisho.gateway.refusals import CATALOGUE
 from sekisho.ledger.model import Attempt, Decision, Dispatch, Outcome
+from sekisho.ledger.witness import http as witness_http
 from sekisho.residency import compile as residency_compile
 from sekisho.residency import decide
 from sekisho.residency.policy.bundle import default_bundle
@@ -148,6 +149,8 @@ def test_every_metric_is_documented_and_every_documented_metric_exists(make: Mod
     text = (SOURCE / "console" / "metrics.py").read_text(encoding="utf-8")
     names |= set(re.findall(r'Gauge\w+\(\s*"(\w+)"', text))
     names |= {f"{name}_total" for name in re.findall(r'Counter\w+\(\s*"(\w+)"', text)}
+    names |= set(witness_http.METRICS)
+    names |= set(witness_http.METRICS)
     assert set(make.METRICS) == names
     assert first_cells(page("metrics.md")) == names
 

@@ -215,6 +215,65 @@ def test_what_can_not_be_remembered_is_not_cosigned(lab: LedgerLab, monkeypatch:
     assert list((lab.folder / "witness" / "osaka").glob(".new-*")) == []
 
 
+def test_a_fork_that_can_not_be_kept_is_refused_all_the_same(
+    lab: LedgerLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.log([decision(0)])
+    lab.publish()
+    other = LogWriter(tmp_path / "other", lab.signer, origin=ORIGIN)
+    other.append([b"another history"])
+    forked = AddCheckpoint(old_size=1, proof=(), note=LogReader(tmp_path / "other").checkpoint_note()).encode()
+    other.close()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(WitnessRefused, match="No space"):
+        lab.witnesses["osaka"].add_checkpoint(forked, at_s=NOW_S)
+    monkeypatch.undo()
+    assert lab.witnesses["osaka"].add_checkpoint(forked, at_s=NOW_S) == Conflict(size=1, fork=True)
+    assert lab.witnesses["osaka"].logs()[0].forks == 1
+
+
+def test_a_witness_counts_what_it_answered(lab: LedgerLab) -> None:
+    async def speak() -> str:
+        async with lab.client() as client:
+            url = "http://ishikari/add-checkpoint"
+            lab.log([decision(0), decision(1)])
+            for body in (request(lab, 0), request(lab, 0), b"nonsense"):
+                await client.post(url, content=body)
+            return (await client.get("http://ishikari/metrics")).text
+
+    lines = asyncio.run(speak()).splitlines()
+    named = 'witness="sekisho.example/w/ishikari"'
+    assert f'sekisho_witness_requests_total{{{named},answer="cosigned"}} 1' in lines
+    assert f'sekisho_witness_requests_total{{{named},answer="conflict"}} 1' in lines
+    assert f'sekisho_witness_requests_total{{{named},answer="refused"}} 1' in lines
+    assert f'sekisho_witness_log_entries{{{named},log="{ORIGIN}"}} 2' in lines
+    assert f'sekisho_witness_log_forks{{{named},log="{ORIGIN}"}} 0' in lines
+
+
+def test_a_slow_witness_alone_does_not_hold_up_the_next_checkpoint(lab: LedgerLab) -> None:
+    """The others have made a quorum already: it is asked, for a short while."""
+    lab.log([decision(0)])
+    late = WitnessEndpoint(name="late", url="http://osaka", keys=())
+
+    async def never(_: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(60)
+        raise AssertionError("nobody waits for this")
+
+    async def collect() -> None:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(never)) as client:
+            reports = await collect_cosignatures(
+                note(lab), size=1, witnesses=[late], known_sizes={}, prove=lambda *_: (), client=client,
+                enough=lambda _: True, timeout_s=45,
+            )  # fmt: skip
+        assert reports[0].fault
+
+    asyncio.run(asyncio.wait_for(collect(), 30))
+
+
 def test_http_speaks_the_protocol(lab: LedgerLab) -> None:
     async def speak() -> None:
         async with lab.client() as client:
@@ -289,8 +348,8 @@ def test_a_slow_witness_is_not_waited_for(lab: LedgerLab) -> None:
             assert [report.name for report in done.reports if report.fault] == ["sekisho.example/w/osaka"]
             again = await publisher.step(now_s=0.1)
             assert again.reports == ()  # it is left alone for a while
-            assert publisher.witness_faults["sekisho.example/w/osaka"]
-            assert publisher.witness_sizes["sekisho.example/w/ishikari"] == 1
+            assert publisher.witnesses["sekisho.example/w/osaka"].fault
+            assert publisher.witnesses["sekisho.example/w/ishikari"].size == 1
 
     asyncio.run(step())
 

@@ -18,6 +18,8 @@ from sekisho.ledger.witness.service import AddCheckpoint
 TIMEOUT_S = 5.0
 # Once a quorum has answered: for the others to answer, too.
 GRACE_S = 0.1
+# For a witness that is asked when the others have made a quorum: the next checkpoint waits for no longer than this.
+LATE_S = 0.5
 # Enough for both types of cosignature of a few keys; a witness must not fill our memory.
 MAX_ANSWER_BYTES = 64 * 1024
 # A witness that was told its own size and still disagrees is not asked a third time for this checkpoint.
@@ -37,12 +39,14 @@ class WitnessEndpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WitnessReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of asking one witness. `size`: what it remembers now; `fault`: why it did not cosign."""
+    """What came of asking one witness. `size`: what it remembers now; `fault`: why it did not cosign; `at_s`: when it
+    cosigned, Unix seconds by its clock (0: it did not)."""
 
     name: str
     size: int
     signatures: tuple[Signature, ...] = ()
     fault: str = ""
+    at_s: int = 0
 
 
 def endpoints(policy: TrustPolicy) -> tuple[WitnessEndpoint, ...]:
@@ -68,8 +72,9 @@ async def collect_cosignatures(
     """Asks every witness at once to cosign the signed checkpoint `note` of `size` leaves.
 
     `known_sizes`: name → what that witness cosigned last, as far as we know (0 asks it). `prove(old, new)` gives
-    consistency proofs. Once `enough(reports)` holds, the others have `GRACE_S` left. A witness that is down, slow or
-    hostile costs its own cosignature and nothing else: only signatures that verify under its keys come back.
+    consistency proofs. Once `enough(reports)` holds, the others have `GRACE_S` left (`LATE_S` if it held before).
+    A witness that is down, slow or hostile costs its own cosignature and nothing else: only signatures that verify
+    under its keys come back.
     """
     asked = {
         asyncio.create_task(
@@ -79,7 +84,7 @@ async def collect_cosignatures(
     }
     reports: list[WitnessReport] = []
     loop = asyncio.get_running_loop()
-    end = loop.time() + timeout_s
+    end = loop.time() + (min(timeout_s, LATE_S) if enough(()) else timeout_s)
     pending = set(asked)
     try:
         while pending and loop.time() < end:
@@ -140,11 +145,15 @@ async def _post(client: httpx.AsyncClient, url: str, body: bytes) -> tuple[int, 
 
 
 def _taken(witness: WitnessEndpoint, text: bytes, size: int, body: bytes) -> WitnessReport:
-    good = []
+    good, latest = [], 0
     for signature in parse_signatures(body):
         key = next((key for key in witness.keys if key.made(signature)), None)
         # tlog-witness: cosignatures from unknown keys MUST be ignored.
-        if key is not None and key.signed_at(text, signature.data) is not None:
+        at_s = None if key is None else key.signed_at(text, signature.data)
+        if at_s is not None:
             good.append(signature)
+            latest = max(latest, at_s)
     fault = "" if good else "no signature by a key that we know"
-    return WitnessReport(name=witness.name, size=min(size, MAX_SIZE), signatures=tuple(good), fault=fault)
+    return WitnessReport(
+        name=witness.name, size=min(size, MAX_SIZE), signatures=tuple(good), fault=fault, at_s=latest
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, assert_never
 
@@ -21,6 +22,8 @@ _log = logging.getLogger(__name__)
 # A proof of 63 hashes, and a note.
 MAX_BODY_BYTES = MAX_NOTE_BYTES + 64 * 45
 BODY_TIMEOUT_S = 10.0
+METRICS = ("sekisho_witness_requests_total", "sekisho_witness_log_entries", "sekisho_witness_log_forks")
+_METRICS_TYPE = "text/plain; version=0.0.4"
 _PLAIN = "text/plain; charset=utf-8"
 SIZE_TYPE = "text/x.tlog.size"
 
@@ -41,12 +44,14 @@ class WitnessApp:
 
     - `POST <prefix>/add-checkpoint` as specified;
     - `GET <prefix>/keys`: the vkeys, a line each;
-    - `GET <prefix>/logs`: size, root and seen forks of every log (JSON).
+    - `GET <prefix>/logs`: size, root and seen forks of every log (JSON);
+    - `GET /metrics`: counts of all of them, for Prometheus.
     """
 
     def __init__(self, witnesses: Mapping[str, Witness], *, clock: Clock) -> None:
         self._witnesses = dict(witnesses)
         self._clock = clock
+        self._counts: Counter[tuple[str, str]] = Counter()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -70,6 +75,8 @@ class WitnessApp:
         witness = self._witnesses.get(prefix)
         if path == "/healthz":
             return _Reply(status=200, body=b"ok\n")
+        if path == "/metrics":
+            return _Reply(status=200, body=self._metrics(), media_type=_METRICS_TYPE)
         if witness is None or what not in ("add-checkpoint", "keys", "logs"):
             return _Reply(status=404, body=b"nothing is here\n")
         if what == "add-checkpoint":
@@ -91,10 +98,41 @@ class WitnessApp:
             answer = await asyncio.to_thread(witness.add_checkpoint, body, at_s=int(self._clock.now()))
         except SekishoError as error:
             _log.error("%s: %s", witness.name, error)
+            self._counts[witness.name, "fault"] += 1
             return _Reply(status=500, body=f"{error.fact} [{error.code}]\n".encode())
+        self._counts[witness.name, _kind(answer)] += 1
         if isinstance(answer, Conflict) and answer.fork:
             _log.error("%s was shown a second history of a log at size %d: kept", witness.name, answer.size)
         return _reply(answer)
+
+    def _metrics(self) -> bytes:
+        requests, entries, forks = METRICS
+        lines = [f"# TYPE {requests} counter"]
+        for (name, answer), count in sorted(self._counts.items()):
+            lines.append(f'{requests}{{witness="{_label(name)}",answer="{answer}"}} {count}')
+        logs = [(witness.name, log) for witness in self._witnesses.values() for log in witness.logs()]
+        for series, values in ((entries, [log.size for _, log in logs]), (forks, [log.forks for _, log in logs])):
+            lines.append(f"# TYPE {series} gauge")
+            for (name, log), value in zip(logs, values, strict=True):
+                lines.append(f'{series}{{witness="{_label(name)}",log="{_label(log.origin)}"}} {value}')
+        return "\n".join([*lines, ""]).encode()
+
+
+def _label(text: str) -> str:
+    """Escapes of the exposition format."""
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _kind(answer: Answer) -> str:
+    match answer:
+        case Cosigned():
+            return "cosigned"
+        case Conflict(fork=fork):
+            return "fork" if fork else "conflict"
+        case Refused():
+            return "refused"
+        case _:
+            assert_never(answer)
 
 
 def _told(witness: Witness, method: str, what: str) -> _Reply:

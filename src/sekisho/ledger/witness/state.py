@@ -77,7 +77,10 @@ class WitnessState:
         kept = self.forks(origin)
         path = folder / f"{_name(origin)}-{hashlib.sha256(note).hexdigest()[:16]}"
         if len(kept) < MAX_FORKS and path not in kept:
-            folder.mkdir(mode=0o700, exist_ok=True)
+            try:
+                folder.mkdir(mode=0o700, exist_ok=True)
+            except OSError as error:
+                raise _unwritable(folder, error) from None
             self._write(path, note)
 
     def forks(self, origin: str) -> list[Path]:
@@ -104,14 +107,18 @@ class WitnessState:
         except OSError as error:
             if temporary:
                 Path(temporary).unlink(missing_ok=True)
-            raise WitnessRefused(
-                f"{path} can't be written: {error.strerror}", hint="free some space there; nothing was cosigned"
-            ) from None
+            raise _unwritable(path, error) from None
 
 
 def _name(origin: str) -> str:
     """Origins are other people's texts; their hash is safe in a file name."""
     return hashlib.sha256(origin.encode()).hexdigest()
+
+
+def _unwritable(path: Path, error: OSError) -> WitnessRefused:
+    return WitnessRefused(
+        f"{path} can't be written: {error.strerror}", hint="free some space there; nothing was cosigned"
+    )
 
 
 def _damaged(path: Path, fact: str) -> WitnessRefused:
