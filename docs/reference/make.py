@@ -350,7 +350,7 @@ FIELDS: dict[str, str] = {
     "table": "version of the route table in force",
     "policy": "SHA-256 of the rules' canonical text",
     "evidence": "SHA-256 of the attestation and of the location proof that stood for the site",
-    "valid_until_ms": "when the evidence under the route would have run out for the first of its endpoints; 0 when it needs none",
+    "valid_until_ms": "when the first of the evidence under the route would have run out; 0 when it needs none",
     "stream": "whether the answer was a stream of events",
     "tokens_in": "prompt tokens as the endpoint reported them",
     "tokens_out": "tokens of the answer; of a broken-off stream, the number of events seen",

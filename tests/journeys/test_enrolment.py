@@ -260,7 +260,8 @@ def test_a_site_joins_serves_and_leaves(federation: Federation, place: Place) ->
     assert "evidence-fresh" in hospital.ask().text
     # what people see and what gateways do follow from the same heart-beat
     until(
-        lambda: json.loads(said(federation.run("site", "list", "--json")))[0]["state"] == "stale", what="the word for it"
+        lambda: json.loads(said(federation.run("site", "list", "--json")))[0]["state"] == "stale",
+        what="the word for it",
     )
     assert hospital.ask().status_code == 403
     place.start()

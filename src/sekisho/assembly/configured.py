@@ -9,6 +9,7 @@ import msgspec
 
 from sekisho.assembly.config import Config, load_config, with_demo_keys
 from sekisho.assembly.config_gateway import raw_name, write_duration, write_size
+from sekisho.assembly.demo_plan import simulated_sites, without
 from sekisho.assembly.home import Home, ensure_demo_keys
 from sekisho.assembly.plane import Loaded
 from sekisho.assembly.up import tenants_without_keys
@@ -27,8 +28,10 @@ def loader(home: Home, path: Path | None) -> Callable[[], Loaded]:
         config = found.config
         if config.demo.enabled:
             config = with_demo_keys(config, ensure_demo_keys(home, tenants_without_keys(config)))
+        simulated = simulated_sites(config)
         return Loaded(
-            federation=config.federation,
+            federation=without(config.federation, simulated),
+            simulated=simulated,
             jurisdiction=config.residency.jurisdiction,
             evidence_validity_s=config.residency.evidence_validity_s,
             heartbeat_validity_s=config.residency.heartbeat_validity_s,

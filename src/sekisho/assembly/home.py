@@ -92,6 +92,14 @@ class Home(msgspec.Struct, frozen=True):
     def demo_keys(self) -> Path:
         return self.secrets / "demo_keys.json"
 
+    def site(self, site: str) -> Path:
+        """The directory of a demonstration site's agent."""
+        return self.root / "sites" / site
+
+    @property
+    def agents_socket(self) -> Path:
+        return self.run / "agents.sock"
+
     @property
     def table(self) -> Path:
         return self.root / "table.bin"
@@ -256,6 +264,17 @@ def ensure_demo_keys(home: Home, tenants: Iterable[str]) -> dict[str, str]:
     except msgspec.DecodeError:
         raise _damaged(home.demo_keys) from None
     return wanted
+
+
+def ensure_operator_key(home: Home, operator: str) -> Ed25519PrivateKey:
+    """With which the demonstration signs what an operator of its sites would declare: made once."""
+    file = home.secrets / "operators" / f"{operator}.key"
+    try:
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        _once(file, _new_private_key)
+    except OSError as error:
+        raise refusal(file, error) from None
+    return _load_private_key(file)
 
 
 def ensure_identity(key_file: Path, certificate_file: Path, *, name: str) -> None:

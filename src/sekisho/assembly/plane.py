@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sekisho.assembly.database import database_url
+from sekisho.assembly.demonstration import Demonstration
 from sekisho.assembly.erasure import erase
 from sekisho.assembly.evidences import AgentEvidences
 from sekisho.assembly.heads import HeadKeeper
@@ -31,7 +32,7 @@ from sekisho.console.services import Fault, JournalState, LedgerState, Setting, 
 from sekisho.console.workers import WorkerReport, Workers
 from sekisho.federation.border_service import BorderService
 from sekisho.federation.enrol import EnrolmentService
-from sekisho.federation.model import Federation, SecretRef
+from sekisho.federation.model import Federation, SecretRef, Site
 from sekisho.federation.service import FederationService
 from sekisho.federation.sites import SiteService
 from sekisho.kernel.clock import Clock
@@ -60,6 +61,8 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """A configuration that was read and found good, with what the pages show of it."""
 
     federation: Federation
+    # Beside those of `federation`: this machine plays them, and enrols them like real ones.
+    simulated: tuple[Site, ...] = ()
     jurisdiction: str
     evidence_validity_s: float
     listen: str
@@ -119,6 +122,13 @@ class ControlPlane:
             sites=self.offices.admin.sites,
             windows=self.workloads.endpoints,
         )
+        self._demonstration = Demonstration(
+            home,
+            enrolment=self.enrolment,
+            sites=self.sites,
+            control_key=_signing_key(home.control_key).public_key().public_bytes_raw().hex(),
+        )
+        self._demonstration.follow(self._loaded.simulated, now=clock.now())
         self.release_desk = ReleaseDesk(
             sites=self.offices.admin.sites,
             release=ReleaseService(
@@ -194,7 +204,8 @@ class ControlPlane:
 
     @property
     def demonstration(self) -> bool:
-        return any(site.simulated for site in self._loaded.federation.sites)
+        loaded = self._loaded
+        return bool(loaded.simulated) or any(site.simulated for site in loaded.federation.sites)
 
     @property
     def sites(self) -> SiteService:
@@ -305,6 +316,7 @@ class ControlPlane:
             await self._record("config.refused", {"code": error.code, "fact": error.fact})
             return False
         self._loaded, self._config_fault = loaded, None
+        await asyncio.to_thread(self._demonstration.follow, loaded.simulated, now=self.clock.now())
         await asyncio.to_thread(self._adopt_policies)
         await self._record("config.reloaded", {})
         with contextlib.suppress(SekishoError):  # kept by the maker for the pages

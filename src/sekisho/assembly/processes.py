@@ -34,6 +34,7 @@ class Kind(enum.Enum):
     CONTROL = "control"
     WORKER = "worker"
     SITE = "site"
+    AGENTS = "agents"
     SEQUENCER = "sequencer"
     WITNESS = "witness"
 

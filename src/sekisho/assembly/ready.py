@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -84,6 +85,31 @@ def http(url: str, *, behind_proxy: bool = False) -> Probe:
     return ask
 
 
+def table_everywhere(control_url: str, admin_sockets: Sequence[Path]) -> Probe:
+    """Every worker obeys the table that control made last."""
+
+    async def ask(_pid: int) -> bool:
+        found = re.search(rb'"table":(\d+)', await _body(f"{control_url}/readyz"))
+        if found is None:
+            return False
+        snapshots = await asyncio.gather(*map(worker_snapshot, admin_sockets))
+        return all(each is not None and each.table_version >= int(found[1]) for each in snapshots)
+
+    return ask
+
+
+def all_of(*probes: Probe) -> Probe:
+    """One after the other."""
+
+    async def ask(pid: int) -> bool:
+        for probe in probes:
+            if not await probe(pid):
+                return False
+        return True
+
+    return ask
+
+
 async def always(_pid: int) -> bool:
     """A probe that has nothing to ask."""
     return True
@@ -98,6 +124,21 @@ def model(port: int, name: str) -> Probe:
         return await _status(url, "POST", body, timeout_s=_MODEL_TIMEOUT_S) == 200
 
     return ask
+
+
+async def _body(url: str) -> bytes:
+    """What GET answers on a connection of its own, head and all; empty when nothing does."""
+    parts = urlsplit(url)
+    head = f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n"
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(_ASK_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            try:
+                writer.write(head.encode("ascii"))
+                return await reader.read(65536)
+            finally:
+                writer.close()
+    return b""
 
 
 async def _status(url: str, method: str, body: bytes, *, timeout_s: float, preface: bytes = b"") -> int:

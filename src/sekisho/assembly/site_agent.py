@@ -2,10 +2,10 @@
 asked.
 
 The life of an agent: (1) it starts with its key and what it was told last; (2) each heart-beat reports endpoints,
-load and GPUs; (3) the answer names the gateways that may come in, and the tunnels let in no one else; (4) when
-evidence is wanted it asks for a nonce and lets the hardware sign; all the while it answers landmarks, and measures
-others where the site is one (`site_location`); (5) SIGTERM ends the listening first and the
-connections after.
+load and GPUs; (3) the answer names the gateways that may come in, and the tunnels let in no one else; (4) beside
+that, when evidence is wanted, it asks for a nonce and lets the hardware sign; all the while it answers landmarks, and
+measures others where the site is one (`site_location`); (5) SIGTERM ends the listening first and the connections
+after.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import http.client
 import importlib.metadata
 import logging
 import signal
@@ -20,7 +21,6 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import msgspec
 import uvloop
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -41,7 +41,7 @@ from sekisho.assembly.site_home import (
 )
 from sekisho.assembly.site_inventory import inventory
 from sekisho.assembly.site_location import SiteLocation
-from sekisho.assembly.site_tunnel import Tunnel, server_context
+from sekisho.assembly.site_tunnel import USUAL, Tunnel, TunnelSettings, server_context
 from sekisho.federation.attester import Attester
 from sekisho.federation.errors import AgentRefused
 from sekisho.federation.report import (
@@ -49,6 +49,7 @@ from sekisho.federation.report import (
     EndpointReport,
     Heartbeat,
     HeartbeatAnswer,
+    Inventory,
     Submission,
     Taken,
 )
@@ -57,9 +58,11 @@ from sekisho.kernel.errors import SekishoError
 
 _log = logging.getLogger("sekisho.site")
 WAITING_S = 2.0
-FIRST_RETRY_S = 1.0
+FIRST_RETRY_S = 0.1
+MAX_RETRY_S = 5.0
 GRACE_S = 10.0
 _MODELS_TIMEOUT_S = 2.0
+_MODELS_BYTES = 1 << 20
 # After these nothing gets better by trying again: a person has to act.
 _FINAL = frozenset({"agent.rejected", "agent.unknown"})
 
@@ -76,13 +79,23 @@ class _Nothing(msgspec.Struct):
 
 
 class SiteAgent:
-    """One site's. `attester`: how this machine attests; None: it does not."""
+    """One site's. `attester`: how this machine attests; None: it does not. `count`: its GPUs."""
 
-    def __init__(self, home: SiteHome, *, attester: Attester | None = None) -> None:
+    def __init__(
+        self,
+        home: SiteHome,
+        *,
+        attester: Attester | None = None,
+        count: Callable[[], Inventory] = inventory,
+        tunnels: TunnelSettings = USUAL,
+    ) -> None:
         self._home = home
         self._enrolment = load_enrolment(home)
         self._served = load_served(home)
         self._attester = attester
+        self._attesting: asyncio.Task[None] | None = None
+        self._count = count
+        self._tunnel_settings = tunnels
         self._control = ControlClient(self._enrolment)
         self._key = load_key(home.key)
         self._key_seen = _stamp(home.key)
@@ -90,9 +103,11 @@ class SiteAgent:
         self._gateways: tuple[str, ...] = ()
         self._tunnels: dict[str, Tunnel] = {}
         self._models: dict[str, tuple[str, ...]] = {}
-        self._every_s = FIRST_RETRY_S
+        self._every_s = MAX_RETRY_S
+        self._failures = 0
         self._version = importlib.metadata.version("sekisho")
         self.answer: HeartbeatAnswer | None = None
+        self.heard = asyncio.Event()  # the control plane has answered a heart-beat
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping`. Raises SiteRefused or AgentRefused when a person has to act."""
@@ -105,8 +120,9 @@ class SiteAgent:
                     await asyncio.wait_for(stopping.wait(), pause_s)
         finally:
             await self._location.stop()
+            if self._attesting is not None:
+                self._attesting.cancel()
             await asyncio.gather(*(tunnel.stop(grace_s=GRACE_S) for tunnel in self._tunnels.values()))
-            self._control.close()
 
     async def _beat(self) -> float:
         """One heart-beat; seconds until the next."""
@@ -127,16 +143,19 @@ class SiteAgent:
             _log.error("the control plane refuses: %s", error)
             return max(self._every_s, FIRST_RETRY_S)
         except ControlAway as error:
+            self._failures += 1
             _log.warning("%s", error)
-            return max(self._every_s / 2, FIRST_RETRY_S)
-        self.answer, self._every_s = answer, max(answer.every_s, 0.1)
+            return min(FIRST_RETRY_S * 2 ** min(self._failures - 1, 10), self._every_s / 2, MAX_RETRY_S)
+        self.answer, self._every_s, self._failures = answer, max(answer.every_s, 0.1), 0
         if answer.gateways != self._gateways:
             await self._let_in(answer.gateways)
             await asyncio.to_thread(save_gateways, self._home, answer.gateways)
         if answer.landmark is not None and answer.measure:
             self._location.work(answer.landmark, answer.measure, self._key)
-        if answer.attest and self._attester is not None:
-            await self._attest(self._attester)
+        self.heard.set()
+        if answer.attest and self._attester is not None and (self._attesting is None or self._attesting.done()):
+            # Beside the heart-beats: hardware may take longer to sign than a heart-beat holds.
+            self._attesting = asyncio.create_task(self._attest(self._attester, self._key))
         return self._every_s
 
     async def _reload_key(self) -> None:
@@ -161,7 +180,13 @@ class SiteAgent:
         except (OSError, ssl.SSLError, ValueError) as error:
             raise SiteRefused(f"TLS can't be set up: {error}", hint="look at the files in the directory") from None
         for served in self._served:
-            tunnel = Tunnel(listen=served.listen, server=served.server, context=context, gateways=gateways)
+            tunnel = Tunnel(
+                listen=served.listen,
+                server=served.server,
+                context=context,
+                gateways=gateways,
+                settings=self._tunnel_settings,
+            )
             try:
                 await tunnel.start()
             except OSError as error:
@@ -176,7 +201,7 @@ class SiteAgent:
 
     async def _report(self) -> Heartbeat:
         counted, asked = await asyncio.gather(
-            asyncio.to_thread(inventory), asyncio.gather(*map(self._ask, self._served))
+            asyncio.to_thread(self._count), asyncio.gather(*map(self._ask, self._served))
         )
         endpoints = tuple(each for each in asked if each is not None)
         return Heartbeat(
@@ -185,19 +210,13 @@ class SiteAgent:
 
     async def _ask(self, served: Served) -> EndpointReport | None:
         """What a model server is; None while nobody knows its models."""
-        host, port = served.server
         answers = False
         try:
-            async with httpx.AsyncClient(timeout=_MODELS_TIMEOUT_S, trust_env=False) as client:
-                where = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-                response = await client.get(f"{where}/v1/models")
-            answers = response.is_success
-            found = tuple(model.id for model in msgspec.json.decode(response.content, type=_Models).data)
+            answers, found = await asyncio.to_thread(_models_of, *served.server)
             if found:
                 self._models[served.id] = found[:200]
-        except (httpx.HTTPError, OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            if not answers:
-                _log.warning("the model server of %s does not answer: %s", served.id, error)
+        except (OSError, http.client.HTTPException, msgspec.DecodeError, UnicodeDecodeError) as error:
+            _log.warning("the model server of %s does not answer: %s", served.id, error or type(error).__name__)
         models = served.models or self._models.get(served.id, ())
         if not models:
             return None
@@ -211,15 +230,15 @@ class SiteAgent:
             answers=answers,
         )
 
-    async def _attest(self, attester: Attester) -> None:
+    async def _attest(self, attester: Attester, key: ec.EllipticCurvePrivateKey) -> None:
         try:
             challenge = await asyncio.to_thread(
-                self._control.call, self._key, "/agent/v1/challenge", _Nothing(), Challenged
+                self._control.call, key, "/agent/v1/challenge", _Nothing(), Challenged
             )
-            public_key = _der(self._key)
+            public_key = _der(key)
             evidence = await asyncio.to_thread(attester.collect, challenge.nonce, public_key)
             body = Submission(nonce=challenge.nonce, evidence=evidence)
-            taken = await asyncio.to_thread(self._control.call, self._key, "/agent/v1/evidence", body, Taken)
+            taken = await asyncio.to_thread(self._control.call, key, "/agent/v1/evidence", body, Taken)
         except (SekishoError, OSError) as error:
             _log.error("no evidence was handed in: %s", error)
             return
@@ -232,7 +251,6 @@ class SiteAgent:
 def run(root: Path, *, attester: Callable[[str], Attester] | None = None) -> None:
     """Until SIGTERM or SIGINT. `attester` is made for the site's name."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     home = SiteHome(root)
     site = load_enrolment(home).site
     agent = SiteAgent(home, attester=None if attester is None else attester(site))
@@ -245,6 +263,20 @@ def run(root: Path, *, attester: Callable[[str], Attester] | None = None) -> Non
         await agent.run(stopping)
 
     uvloop.run(main())
+
+
+def _models_of(host: str, port: int) -> tuple[bool, tuple[str, ...]]:
+    """Whether the server answers /v1/models as it should, and the names in its answer."""
+    connection = http.client.HTTPConnection(host, port, timeout=_MODELS_TIMEOUT_S)
+    try:
+        connection.request("GET", "/v1/models", headers={"Connection": "close"})
+        response = connection.getresponse()
+        if response.status != 200:
+            return False, ()
+        data = response.read(_MODELS_BYTES)
+    finally:
+        connection.close()
+    return True, tuple(model.id for model in msgspec.json.decode(data, type=_Models).data)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

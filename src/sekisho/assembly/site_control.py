@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import http.client
 import itertools
+import ssl
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-import httpx
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -39,6 +41,7 @@ from sekisho.kernel.errors import SekishoError
 T = TypeVar("T", bound=msgspec.Struct)
 _TIMEOUT_S = 15.0
 _AT_ONCE = 256
+_MAX_ANSWER_BYTES = 4 << 20
 
 
 class ControlAway(SekishoError):
@@ -60,8 +63,15 @@ def counters() -> Callable[[], int]:
     return last.__next__
 
 
+class _Answer(msgspec.Struct, frozen=True, kw_only=True):
+    status: int
+    signature: str
+    body: bytes
+
+
 class ControlClient:
-    """One request at a time: a request that overtook another would make that one look replayed."""
+    """One request at a time, from whatever thread: a request that overtook another would make that one look
+    replayed."""
 
     def __init__(self, enrolment: Enrolment) -> None:
         self._enrolment = enrolment
@@ -70,14 +80,15 @@ class ControlClient:
         if control is None:
             raise ControlAway("enrolment.json has no control plane's key", hint="enrol again")
         self._control = control
-        self._client = client(enrolment.control, enrolment.ca)
-
-    def close(self) -> None:
-        self._client.close()
+        self._one_by_one = threading.Lock()
 
     def call(self, key: ec.EllipticCurvePrivateKey, path: str, body: msgspec.Struct, answer: type[T]) -> T:
         """The answer, whose signature was checked. Raises AgentRefused when control says no, ControlAway
         otherwise."""
+        with self._one_by_one:
+            return self._call(key, path, body, answer)
+
+    def _call(self, key: ec.EllipticCurvePrivateKey, path: str, body: msgspec.Struct, answer: type[T]) -> T:
         site = self._enrolment.site
         data = msgspec.json.encode(body)
         counter = self._counter()
@@ -87,10 +98,10 @@ class ControlClient:
             COUNTER_HEADER: str(counter),
             SIGNATURE_HEADER: base64.b64encode(agent_sign(key, text)).decode(),
         }
-        response = _post(self._client, path, data, headers)
-        if response.is_error:
+        response = _post(self._enrolment.control, self._enrolment.ca, path, data, headers)
+        if response.status >= 400:
             raise _refusal(response)
-        if not self._believed(response, answer_text(site=site, counter=counter, body=response.content)):
+        if not self._believed(response, answer_text(site=site, counter=counter, body=response.body)):
             raise ControlAway(
                 f"what answers at {self._enrolment.control} is not the control plane that invited this site",
                 code="site.control_unbelieved",
@@ -98,9 +109,9 @@ class ControlClient:
             )
         return _decoded(response, answer)
 
-    def _believed(self, response: httpx.Response, text: bytes) -> bool:
+    def _believed(self, response: _Answer, text: bytes) -> bool:
         try:
-            signature = base64.b64decode(response.headers.get(SIGNATURE_HEADER, ""), validate=True)
+            signature = base64.b64decode(response.signature, validate=True)
         except (binascii.Error, ValueError):
             return False
         return control_signed(self._control, signature, text)
@@ -124,19 +135,17 @@ def hand_in(
         proof=agent_sign(key, text),
         declaration=msgspec.Raw(encode_signed(declaration)),
     )
-    with client(control, ca) as connection:
-        response = _post(connection, "/agent/v1/enrol", msgspec.json.encode(body), {})
-    if response.is_error:
+    response = _post(control, ca, "/agent/v1/enrol", msgspec.json.encode(body), {})
+    if response.status >= 400:
         raise _refusal(response)
     return _decoded(response, HandedIn)
 
 
 def hand_in_measurements(control: str, signed: tuple[SignedMeasurement, ...], *, ca: str | None) -> MeasurementsTaken:
     """Brings measurements to control; their own signatures speak for them. Raises AgentRefused or ControlAway."""
-    with client(control, ca) as connection:
-        body = msgspec.json.encode(Measurements(measurements=signed))
-        response = _post(connection, "/agent/v1/measurements", body, {})
-    if response.is_error:
+    body = msgspec.json.encode(Measurements(measurements=signed))
+    response = _post(control, ca, "/agent/v1/measurements", body, {})
+    if response.status >= 400:
         raise _refusal(response)
     return _decoded(response, MeasurementsTaken)
 
@@ -146,50 +155,63 @@ def hand_in_statements(control: str, border: str, chain: tuple[SignedStatement, 
     AgentRefused or ControlAway."""
     path = f"/agent/v1/borders/{quote(border, safe='')}"
 
-    def send(connection: httpx.Client, statements: tuple[SignedStatement, ...]) -> int:
-        response = _post(connection, path, msgspec.json.encode({"statements": statements}), {})
-        if response.is_error:
+    def send(statements: tuple[SignedStatement, ...]) -> int:
+        response = _post(control, ca, path, msgspec.json.encode({"statements": statements}), {})
+        if response.status >= 400:
             raise _refusal(response)
         return _decoded(response, Accepted).taken
 
-    with client(control, ca) as connection:
-        try:
-            return send(connection, chain[-1:])
-        except AgentRefused as error:
-            if error.code != "border.gap":
-                raise
-        return sum(send(connection, chain[at : at + _AT_ONCE]) for at in range(0, len(chain), _AT_ONCE))
-
-
-def client(control: str, ca: str | None) -> httpx.Client:
-    # trust_env: a proxy of the environment has no business between the two
-    return httpx.Client(base_url=control, timeout=_TIMEOUT_S, trust_env=False, verify=ca or True)
-
-
-def _post(connection: httpx.Client, path: str, data: bytes, headers: dict[str, str]) -> httpx.Response:
     try:
-        return connection.post(path, content=data, headers={**headers, "Content-Type": "application/json"})
-    except (httpx.HTTPError, OSError) as error:
+        return send(chain[-1:])
+    except AgentRefused as error:
+        if error.code != "border.gap":
+            raise
+    return sum(send(chain[at : at + _AT_ONCE]) for at in range(0, len(chain), _AT_ONCE))
+
+
+def _post(control: str, ca: str | None, path: str, data: bytes, headers: dict[str, str]) -> _Answer:
+    """On a connection of its own: requests are seconds apart, and one that was kept may be dead. No proxy of the
+    environment has any business between the two."""
+    parts = urlsplit(control)
+    host = parts.hostname or ""
+    connection: http.client.HTTPConnection
+    try:
+        if parts.scheme == "https":
+            context = ssl.create_default_context(cafile=ca)
+            connection = http.client.HTTPSConnection(host, parts.port, timeout=_TIMEOUT_S, context=context)
+        else:
+            connection = http.client.HTTPConnection(host, parts.port, timeout=_TIMEOUT_S)
+        try:
+            wanted = {**headers, "Content-Type": "application/json"}
+            connection.request("POST", f"{parts.path}{path}", body=data, headers=wanted)
+            response = connection.getresponse()
+            if (announced := response.length) is not None and announced > _MAX_ANSWER_BYTES:
+                raise http.client.HTTPException(f"the answer has {announced} bytes")
+            body = response.read(_MAX_ANSWER_BYTES)
+            return _Answer(status=response.status, signature=response.getheader(SIGNATURE_HEADER, ""), body=body)
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException) as error:
         raise ControlAway(
-            f"the control plane at {connection.base_url} can't be reached: {error}",
+            f"the control plane at {control} can't be reached: {error or type(error).__name__}",
             hint="the agent tries again; confidential routes close when no heart-beat comes through",
         ) from None
 
 
-def _refusal(response: httpx.Response) -> SekishoError:
+def _refusal(response: _Answer) -> SekishoError:
     try:
-        problem = msgspec.json.decode(response.content, type=_Problem)
+        problem = msgspec.json.decode(response.body, type=_Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):
         problem = _Problem()
-    fact = problem.detail or f"the control plane answered {response.status_code}"
-    if response.status_code >= 500 or problem.code == "site.control_answer":
+    fact = problem.detail or f"the control plane answered {response.status}"
+    if response.status >= 500 or problem.code == "site.control_answer":
         return ControlAway(fact, hint=problem.hint or "look at the control plane's log")
     return AgentRefused(fact, code=problem.code, hint=problem.hint)
 
 
-def _decoded(response: httpx.Response, answer: type[T]) -> T:
+def _decoded(response: _Answer, answer: type[T]) -> T:
     try:
-        return msgspec.json.decode(response.content, type=answer)
+        return msgspec.json.decode(response.body, type=answer)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ControlAway(
             f"the control plane's answer can't be read: {error}",

@@ -18,10 +18,7 @@ def rotate(root: Path) -> KeyChanged:
     old, new = load_key(home.key), prepare_next_key(home)
     spki = spki_of(new.public_key())
     text = rotation_text(site=enrolment.site, old=spki_of(old.public_key()), new=spki)
-    control = ControlClient(enrolment)
-    try:
-        changed = control.call(old, "/agent/v1/rotate", NewKey(spki=spki, proof=agent_sign(new, text)), KeyChanged)
-    finally:
-        control.close()
+    body = NewKey(spki=spki, proof=agent_sign(new, text))
+    changed = ControlClient(enrolment).call(old, "/agent/v1/rotate", body, KeyChanged)
     take_next_key(home)
     return changed

@@ -21,12 +21,14 @@ _READ_BYTES = 64 << 10
 
 
 class TunnelSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`stall_s`: how long a side may take nothing of what waits for it."""
+    """`stall_s`: how long a side may take nothing of what waits for it. `reuse_port`: another process holds the port
+    for this one (with SO_REUSEPORT, and does not listen)."""
 
     handshake_s: float = 10.0
     connect_s: float = 5.0
     stall_s: float = 600.0
     max_connections: int = 4096
+    reuse_port: bool = False
 
 
 USUAL = TunnelSettings()
@@ -82,6 +84,7 @@ class Tunnel:
             limit=_READ_BYTES,
             backlog=1024,
             reuse_address=True,
+            reuse_port=self._settings.reuse_port or None,
         )
         self.port = self._listener.sockets[0].getsockname()[1]
 

@@ -64,11 +64,12 @@ class Listeners:
         listener.listen(backlog)
         return listener
 
-    def reserve(self, host: str, port: int) -> None:
-        """Hold a port for a process that binds it itself (with SO_REUSEPORT). The socket never listens, so it gets
-        no connection; it only keeps others away while that process is being restarted."""
+    def reserve(self, host: str, port: int) -> int:
+        """Hold a port (0: any free one) for a process that binds it itself with SO_REUSEPORT. The socket never
+        listens, so it gets no connection; it only keeps others away while that process is being restarted."""
         self._claim(host, port)
-        self._bind(host, port, share=True)
+        held: int = self._bind(host, port, share=True).getsockname()[1]
+        return held
 
     def close(self, *sockets: socket.socket) -> None:
         """Close these, or all when none is named."""

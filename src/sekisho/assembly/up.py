@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 
 from sekisho.assembly import ready
 from sekisho.assembly.config import Config, load_config
+from sekisho.assembly.demo_plan import port_of, prepare_agents, simulated_sites
 from sekisho.assembly.demo_site import model_file
 from sekisho.assembly.fleet import Fleet, Planned, Reporter, Warned
 from sekisho.assembly.home import (
@@ -29,7 +29,6 @@ from sekisho.assembly.supervisor import Supervisor
 from sekisho.assembly.witness import WITNESSES_FILE
 from sekisho.federation.model import Endpoint
 from sekisho.gateway.settings import WorkerSpec
-from sekisho.kernel.errors import SekishoError
 
 # Beside the journals: the database, the logs and the route table.
 _OTHER_STATE_BYTES = 32 << 20
@@ -41,12 +40,6 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     home: Path
     config: Path | None = None
     ready_file: Path | None = None
-
-
-class DemoRefused(SekishoError):
-    """The demonstration's part of the configuration can't be run."""
-
-    code = "demo.endpoint"
 
 
 def up(options: UpOptions, reporter: Reporter) -> int:
@@ -99,8 +92,13 @@ def plan_fleet(config: Config, *, home: Home, config_file: Path | None, listener
     control_socket = listeners.alone(config.control.listen)
     console_url = url_of(control_socket)
     sites = _demo_endpoints(config)
+    # The address in the configuration is the agent's; the model server behind it has one that nobody is told.
+    servers = {name: listeners.reserve("127.0.0.1", 0) for name in sites}
     for endpoint in sites.values():
-        listeners.reserve("127.0.0.1", _demo_port(endpoint))
+        listeners.reserve("127.0.0.1", port_of(endpoint))
+    prepare_agents(
+        config, home, servers={sites[name].id: port for name, port in servers.items()}, control=console_url
+    )
 
     control = Planned(
         spec=ChildSpec(
@@ -148,14 +146,20 @@ def plan_fleet(config: Config, *, home: Home, config_file: Path | None, listener
     return Fleet(
         control=control,
         workers=tuple(workers),
-        sites=tuple(_site(name, endpoint, config, home) for name, endpoint in sites.items()),
+        sites=tuple(_site(name, endpoint, servers[name], config, home) for name, endpoint in sites.items()),
         site_ids=tuple(sites),
-        services=(_sequencer(home, config_file), *_witnesses(config, home, config_file, listeners)),
-        gateway_probe=(
+        services=(
+            _sequencer(home, config_file),
+            *_witnesses(config, home, config_file, listeners),
+            *_agents(config, home),
+        ),
+        gateway_probe=ready.all_of(
+            # The agents were heard while the workers started.
+            ready.table_everywhere(console_url, [home.worker_socket(index) for index in range(count)]),
             ready.http(f"{gateway_url}/readyz", behind_proxy=settings.proxy_protocol)
             # Where clients need a certificate we have none to show: each worker's own word is enough then.
             if settings.tls is None or settings.tls.client_ca is None
-            else ready.always
+            else ready.always,
         ),
         gateway_url=gateway_url,
         console_url=console_url,
@@ -210,8 +214,23 @@ def _witnesses(config: Config, home: Home, config_file: Path | None, listeners: 
     return (Planned(spec=spec, probe=ready.http(f"{url_of(listener)}/healthz")),)
 
 
-def _site(name: str, endpoint: Endpoint, config: Config, home: Home) -> Planned:
-    port = _demo_port(endpoint)
+def _agents(config: Config, home: Home) -> tuple[Planned, ...]:
+    """One process for all of them; none where the sites are real, whose operators run their own."""
+    home.agents_socket.unlink(missing_ok=True)
+    sites = simulated_sites(config)
+    if not sites:
+        return ()
+    spec = ChildSpec(
+        name="agents",
+        kind=Kind.AGENTS,
+        module="sekisho.assembly.demo_agents",
+        arguments=("--home", str(home.root), *(word for site in sites for word in ("--site", site.id))),
+        log=home.log("agents"),
+    )
+    return (Planned(spec=spec, probe=ready.answers_with_pid(home.agents_socket)),)
+
+
+def _site(name: str, endpoint: Endpoint, port: int, config: Config, home: Home) -> Planned:
     models = [argument for model in endpoint.models for argument in ("--model", model)]
     return Planned(
         spec=ChildSpec(
@@ -234,16 +253,6 @@ def _demo_endpoints(config: Config) -> dict[str, Endpoint]:
     endpoints = [endpoint for endpoint in config.federation.endpoints if endpoint.site in simulated]
     at_site = [endpoint.site for endpoint in endpoints]
     return {(endpoint.site if at_site.count(endpoint.site) == 1 else endpoint.id): endpoint for endpoint in endpoints}
-
-
-def _demo_port(endpoint: Endpoint) -> int:
-    parts = urlsplit(endpoint.url)
-    if parts.scheme != "http" or parts.hostname != "127.0.0.1" or not parts.port:
-        raise DemoRefused(
-            f"the simulated endpoint {endpoint.id} has the address {endpoint.url}",
-            hint="write http://127.0.0.1:PORT/v1, or set demo.enabled = false if a real server answers there",
-        )
-    return parts.port
 
 
 def _needed_bytes(config: Config) -> int:

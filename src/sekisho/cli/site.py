@@ -125,6 +125,18 @@ def reject(*, site_id: str, root: Path) -> None:
     click.echo(said.REJECTED(site=site_id))
 
 
+@site.command(help=str(said.RETIRE))
+@click.argument("site_id", metavar="ID")
+@click.option("--yes", is_flag=True, help=str(said.OPTION_YES))
+@home_option
+def retire(*, site_id: str, yes: bool, root: Path) -> None:
+    """The help is `RETIRE`."""
+    if not yes:
+        click.confirm(str(said.ASK_RETIRE), abort=True)
+    call(root, "POST", _path(site_id, "retire"), answer=Decided)
+    click.echo(said.RETIRED(site=site_id))
+
+
 @site.command(help=str(said.SUSPEND))
 @click.argument("site_id", metavar="ID")
 @home_option

@@ -24,6 +24,15 @@ APPROVE = Text("Approve the enrolment that waits, and pin its key.", "承認待�
 REJECT = Text(
     "Reject the enrolment that waits; its key stays out.", "承認待ちの登録を却下します。その鍵は以後使えません。"
 )
+RETIRE = Text(
+    "End an enrolled site for good. Its history stays; it may be invited again.",
+    "登録済みの拠点を終了します。履歴は残り、改めて招待することもできます。",
+)
+OPTION_YES = Text("do not ask", "確認しません")
+ASK_RETIRE = Text(
+    "Its endpoints leave every route now, and its key is never taken again. Go on?",
+    "エンドポイントはただちにすべての経路から外れ、この鍵は二度と使えません。続けますか",
+)
 SUSPEND = Text(
     "Take a site with all its endpoints out of every route, within a second.",
     "拠点とそのすべてのエンドポイントを、1 秒以内に全経路から外します。",
@@ -91,6 +100,7 @@ INVITED = Text(
 )
 APPROVED = Text("{site} is approved; its key is pinned: {pin}", "{site} を承認し、鍵を固定しました：{pin}")
 REJECTED = Text("The enrolment of {site} is rejected.", "{site} の登録を却下しました。")
+RETIRED = Text("{site} is retired.", "{site} を終了しました。")
 SUSPENDED = Text(
     "{site} is suspended; route table {version} obeys it.", "{site} を停止しました。経路表 {version} から有効です。"
 )

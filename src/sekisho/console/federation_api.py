@@ -255,6 +255,19 @@ def reject_site(control: TheControl, actor: TheActor, office: TheOffice, site_id
 
 
 @post(
+    "/sites/{site_id:str}/retire",
+    operation_id="retireSite",
+    summary="End an enrolled site for good; its history stays",
+    status_code=200,
+    responses=_refusals(s404="name.unknown: no agent of it is enrolled"),
+)
+async def retire_site(control: TheControl, actor: TheActor, office: TheOffice, site_id: SiteName) -> Decided:
+    made = await asyncio.to_thread(office.enrolment.retire, site_id, now=control.clock.now(), actor=actor)
+    await control.changed()
+    return Decided(site=site_id, state=made.state, pin=made.pin)
+
+
+@post(
     "/sites/{site_id:str}/suspend",
     operation_id="suspendSite",
     summary="Take a site with all its endpoints out of every route",
@@ -304,6 +317,7 @@ def federation_router() -> Router:
         invite_site,
         approve_site,
         reject_site,
+        retire_site,
         suspend_site,
         resume_site,
         get_pools,

@@ -20,7 +20,7 @@ from sekisho.federation.countries import is_country
 from sekisho.federation.declare import SignedDeclaration, encode_signed, is_signed_by, read_signed
 from sekisho.federation.enrolments import Agent, Enrolment, Invitation
 from sekisho.federation.errors import Conflict, EnrolmentRefused, UnknownName
-from sekisho.federation.model import Federation, Operator
+from sekisho.federation.model import Endpoint, Federation, Operator
 from sekisho.federation.records import Record, append_version, current, history
 from sekisho.federation.signing import agent_signed, enrolment_text, parse_operator_key, parse_spki, pin_of_spki
 from sekisho.kernel.ids import NAME
@@ -384,6 +384,37 @@ class EnrolmentService:
                 detail={"enrolment": waiting.id, "pin": waiting.pin},
             )
         return msgspec.structs.replace(waiting, state="rejected", decided_at=now, decided_by=actor)
+
+    def retire(self, site: str, *, now: float, actor: str) -> Enrolment:
+        """Ends an enrolled site: its agent is nobody any more, its endpoints and its declaration are records of the
+        past. It may be invited again."""
+        with self._database.write() as connection:
+            agent = sql.find_agent(connection, site)
+            if agent is None:
+                raise UnknownName(
+                    f"no agent of {site!r} is enrolled",
+                    hint="`sekisho site list` names them; a configured site is taken out of the configuration",
+                )
+            found = next(each for each in sql.enrolments(connection, site=site) if each.id == agent.enrolment)
+            sql.set_state(connection, found.id, old="approved", new="retired", now=now, actor=actor)
+            sql.remove_agent(connection, site)
+            for name, record in current(connection, "endpoint").items():
+                endpoint = msgspec.json.decode(record.body, type=Endpoint)
+                if endpoint.site == site:
+                    append_version(
+                        connection, kind="endpoint", id=name, body=endpoint, now=now, actor=actor, retired=True
+                    )
+            declared = read_signed(found.declaration.encode()).declaration
+            append_version(connection, kind="site", id=site, body=declared, now=now, actor=actor, retired=True)
+            record_change(
+                connection,
+                now=now,
+                actor=actor,
+                action="site.retired",
+                subject=f"site/{site}",
+                detail={"enrolment": found.id, "pin": agent.pin},
+            )
+        return msgspec.structs.replace(found, state="retired", decided_at=now, decided_by=actor)
 
     def waiting(self) -> list[Enrolment]:
         """What an administrator has to decide, the newest first."""

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from sekisho.runtime.database import metadata
 
-State = Literal["waiting", "approved", "rejected", "replaced"]
+State = Literal["waiting", "approved", "rejected", "replaced", "retired"]
 
 site_invitation = sa.Table(
     "site_invitation",
@@ -194,8 +194,13 @@ def put_agent(connection: sa.Connection, agent: Agent) -> None:
     connection.execute(site_agent.insert().values(**msgspec.structs.asdict(agent)))
 
 
+def remove_agent(connection: sa.Connection, site: str) -> None:
+    connection.execute(site_agent.delete().where(site_agent.c.site == site))
+
+
 def pin_in_use(connection: sa.Connection, pin: str) -> bool:
-    """Whether this key was ever handed in, whatever became of it: a key that was rejected or replaced stays out."""
+    """Whether this key was ever handed in, whatever became of it: a key that was rejected, replaced or retired stays
+    out."""
     found = connection.scalar(sa.select(site_enrolment.c.id).where(site_enrolment.c.pin == pin).limit(1))
     return (
         found is not None

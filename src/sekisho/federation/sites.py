@@ -348,13 +348,14 @@ def merge(configured: Federation, enrolled: Enrolled) -> Federation:
     """One federation; ids of `enrolled` don't clash with the configuration's."""
     if enrolled == Enrolled():
         return configured
-    taken = {pool.id for pool in configured.pools}
+    taken = {pool.site for pool in configured.pools}
     return msgspec.structs.replace(
         configured,
         operators=(*configured.operators, *enrolled.operators),
         sites=(*configured.sites, *enrolled.sites),
         endpoints=(*configured.endpoints, *enrolled.endpoints),
-        pools=(*configured.pools, *(pool for pool in enrolled.pools if pool.id not in taken)),
+        # where GPUs of a site are configured, its inventory is shown but not counted again
+        pools=(*configured.pools, *(pool for pool in enrolled.pools if pool.site not in taken)),
     )
 
 

@@ -30,7 +30,7 @@ class EndpointEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class RouteSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="set"):
-    """The only endpoints (indices) that may serve; at `valid_until` (Unix seconds) the first of them leaves by itself.
+    """The only endpoints (indices) that may serve; at `valid_until` (Unix seconds) the first of them leaves.
 
     `untils`: when each of them leaves, in the order of `endpoints` (None: never), where that is not the same moment
     for all. A gateway that knows nothing of `untils` closes the whole set at `valid_until`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import http.server
 import os
@@ -16,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from sekisho.assembly.site_agent import SiteAgent
 from sekisho.assembly.site_control import ControlAway, ControlClient, counters
 from sekisho.assembly.site_home import (
     Enrolment,
@@ -33,7 +35,7 @@ from sekisho.assembly.site_home import (
     take_next_key,
 )
 from sekisho.federation.errors import AgentRefused
-from sekisho.federation.report import Heartbeat, HeartbeatAnswer
+from sekisho.federation.report import Challenged, Heartbeat, HeartbeatAnswer, Inventory, Taken
 from sekisho.federation.signing import agent_signed, answer_text, request_text, spki_of
 from sekisho.runtime.toml import ConfigRefused
 
@@ -260,3 +262,64 @@ def test_a_mistake_in_the_agents_file_is_named(tmp_path: Path, text: str, said: 
     with pytest.raises(ConfigRefused) as caught:
         load_served(home)
     assert said in str(caught.value)
+
+
+# -- evidence beside heart-beats
+
+
+def test_heartbeats_go_on_while_the_hardware_signs(tmp_path: Path, control: FakeControl) -> None:
+    home = SiteHome(tmp_path / "agent")
+    prepare(home)
+    hex_key = CONTROL.public_key().public_bytes_raw().hex()
+    save_enrolment(home, Enrolment(site="s", control=control.url, control_key=hex_key))
+    home.settings.write_text(
+        '[[endpoint]]\nid = "e"\nlisten = "127.0.0.1:0"\nurl = "https://127.0.0.1:1/v1"\n'
+        'server = "http://127.0.0.1:1"\nmodels = ["m"]\n'
+    )
+    signing, done = threading.Event(), threading.Event()
+
+    class Slow:
+        """FAKE: hardware that takes its time."""
+
+        kind = "simulated"
+
+        def collect(self, nonce: bytes, public_key: bytes) -> bytes:
+            signing.set()
+            assert done.wait(60)
+            return nonce + public_key
+
+    beats_while_signing = 0
+
+    def reply(handler: http.server.BaseHTTPRequestHandler, _body: bytes) -> tuple[int, bytes, str]:
+        nonlocal beats_while_signing
+        kinds: dict[str, msgspec.Struct] = {
+            "/agent/v1/challenge": Challenged(nonce=b"n" * 32, expires_at=0.0),
+            "/agent/v1/evidence": Taken(accepted=True, level="affirming"),
+        }
+        answer = kinds.get(
+            handler.path,
+            HeartbeatAnswer(site="s", suspended=False, gateways=(), every_s=0.1, validity_s=0.6, attest=True),
+        )
+        if handler.path == "/agent/v1/heartbeat" and signing.is_set() and not done.is_set():
+            beats_while_signing += 1
+            if beats_while_signing == 3:
+                done.set()
+        data = msgspec.json.encode(answer)
+        return 200, data, signed(handler, data)
+
+    control.reply = reply
+
+    async def until_handed_in() -> None:
+        agent = SiteAgent(home, attester=Slow(), count=lambda: Inventory(simulated=True))
+        stopping = asyncio.Event()
+        running = asyncio.create_task(agent.run(stopping))
+        while not any(b'"evidence"' in body for _, body in control.seen):
+            assert not running.done()
+            await asyncio.sleep(0.02)
+        stopping.set()
+        await running
+
+    asyncio.run(asyncio.wait_for(until_handed_in(), 60))
+    assert beats_while_signing >= 3
+    counters_seen = [int(headers["X-Sekisho-Counter"]) for headers, _ in control.seen]
+    assert counters_seen == sorted(set(counters_seen)), "a request that overtakes another looks replayed"

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sekisho.federation.declare import DeclarationRefused, SiteDeclaration, encode_signed, read_signed, sign
 from sekisho.federation.enrol import MAX_REFUSED, control_key_of, new_token
 from sekisho.federation.errors import AgentRefused, Conflict, EnrolmentRefused, UnknownName
-from sekisho.federation.model import Endpoint, Operator, Site
+from sekisho.federation.model import Endpoint, Operator, Pool, Site
 from sekisho.federation.report import EndpointReport, Gpu, Inventory
 from sekisho.federation.signing import pin_of_spki, spki_of
 from sekisho.federation.sites import CLOCK_S
@@ -448,3 +448,37 @@ def test_a_token_names_the_control_plane_to_believe() -> None:
 def test_refusals_of_agents_are_their_own_kind() -> None:
     assert issubclass(AgentRefused, SekishoError)
     assert issubclass(EnrolmentRefused, SekishoError)
+
+
+def test_configured_gpus_of_a_site_are_not_counted_again(office: Office) -> None:
+    agent = office.enrolled()
+    made = Pool(id="plan", site="ishikari-2", gpu="NVIDIA H200", count=8, simulated=True)
+    office.configured = msgspec.structs.replace(office.configured, pools=(made,))
+    gpus = (Gpu(uuid="GPU-1", name="NVIDIA H200", memory_mib=143_771),)
+    office.beat(agent, inventory=Inventory(simulated=True, note="test", gpus=gpus))
+    assert office.federation.effective(now=NOW).pools == (made,)
+    (view,) = (each for each in office.sites.views(now=NOW) if each.id == "ishikari-2")
+    assert view.inventory is not None
+    assert len(view.inventory.gpus) == 1
+
+
+def test_a_site_that_is_retired_is_nobody_any_more_and_may_come_back(office: Office) -> None:
+    agent = office.enrolled()
+    office.beat(agent)
+    before = office.federation.effective(now=NOW)
+    assert office.enrolment.retire("ishikari-2", now=NOW + 1, actor="test").state == "retired"
+    after = office.federation.effective(now=NOW + 1)
+    assert {site.id for site in before.sites} - {site.id for site in after.sites} == {"ishikari-2"}
+    assert not after.endpoints
+    assert refused(lambda: office.beat(agent, now=NOW + 2)) == "agent.unknown"
+    assert refused(lambda: office.enrolment.retire("ishikari-2", now=NOW + 2, actor="test")) == "name.unknown"
+    assert refused(lambda: office.enrolment.retire("configured", now=NOW + 2, actor="test")) == "name.unknown"
+    # nothing is forgotten: neither what was declared nor the key, which stays out
+    assert [each.retired for each in office.enrolment.versions("ishikari-2")] == [True, False]
+    token = office.invite(now=NOW + 3).token
+    assert refused(lambda: agent.enrol(office, token, office.declare(), now=NOW + 3)) == "enrol.key_used"
+    again = FakeAgent("ishikari-2")
+    again.enrol(office, token, office.declare(), now=NOW + 3)
+    office.enrolment.approve("ishikari-2", pin=None, now=NOW + 3, actor="test")
+    office.beat(again, now=NOW + 4)
+    assert len(office.federation.effective(now=NOW + 4).endpoints) == len(before.endpoints)
