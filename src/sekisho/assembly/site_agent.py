@@ -145,7 +145,7 @@ class SiteAgent:
         except ControlAway as error:
             self._failures += 1
             _log.warning("%s", error)
-            return min(FIRST_RETRY_S * 2 ** min(self._failures - 1, 10), self._every_s / 2, MAX_RETRY_S)
+            return min(FIRST_RETRY_S * 2.0 ** min(self._failures - 1, 10), self._every_s / 2, MAX_RETRY_S)
         self.answer, self._every_s, self._failures = answer, max(answer.every_s, 0.1), 0
         if answer.gateways != self._gateways:
             await self._let_in(answer.gateways)
@@ -216,7 +216,7 @@ class SiteAgent:
             if found:
                 self._models[served.id] = found[:200]
         except (OSError, http.client.HTTPException, msgspec.DecodeError, UnicodeDecodeError) as error:
-            _log.warning("the model server of %s does not answer: %s", served.id, error or type(error).__name__)
+            _log.warning("the model server of %s does not answer: %s", served.id, str(error) or type(error).__name__)
         models = served.models or self._models.get(served.id, ())
         if not models:
             return None

@@ -193,7 +193,7 @@ def _post(control: str, ca: str | None, path: str, data: bytes, headers: dict[st
             connection.close()
     except (OSError, http.client.HTTPException) as error:
         raise ControlAway(
-            f"the control plane at {control} can't be reached: {error or type(error).__name__}",
+            f"the control plane at {control} can't be reached: {str(error) or type(error).__name__}",
             hint="the agent tries again; confidential routes close when no heart-beat comes through",
         ) from None
 
