@@ -44,7 +44,9 @@ def operator_hex(key: Ed25519PrivateKey) -> str:
 class Office:
     """The services of one control plane, on a real database."""
 
-    def __init__(self, database: Database, configured: Federation = CONFIGURED) -> None:
+    def __init__(
+        self, database: Database, configured: Federation = CONFIGURED, *, placed: frozenset[str] = frozenset()
+    ) -> None:
         self.database = database
         self.configured = configured
         self.enrolment = EnrolmentService(database, lambda: self.configured)
@@ -53,6 +55,7 @@ class Office:
             lambda: self.configured,
             validity_s=lambda: VALIDITY_S,
             tls=UpstreamTls(client_cert="/gateway.crt", client_key="/gateway.key"),
+            placed=lambda: placed,
         )
         self.federation = FederationService(database, lambda: self.configured, sites=self.sites)
         self.operator_key = Ed25519PrivateKey.generate()

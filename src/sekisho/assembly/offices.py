@@ -32,6 +32,7 @@ def offices(
     *,
     key: Ed25519PrivateKey,
     configured: Callable[[], Federation],
+    placed: Callable[[], frozenset[str]],
     validity_s: Callable[[], float],
     table: Callable[[], TableState | None],
     changed: Callable[[], Awaitable[None]],
@@ -45,6 +46,7 @@ def offices(
         configured,
         validity_s=validity_s,
         tls=UpstreamTls(client_cert=str(home.gateway_certificate), client_key=str(home.gateway_key)),
+        placed=placed,
     )
     certificate = home.gateway_certificate.read_text()
     public = key.public_key().public_bytes_raw().hex()

@@ -101,6 +101,7 @@ class ControlPlane:
             self.database,
             key=_signing_key(home.control_key),
             configured=lambda: self._loaded.federation,
+            placed=lambda: frozenset(site.id for site in self._loaded.simulated),
             validity_s=lambda: self._loaded.heartbeat_validity_s,
             table=lambda: self._maker.made,
             changed=self.changed,

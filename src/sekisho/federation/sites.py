@@ -91,7 +91,8 @@ class Enrolled(msgspec.Struct, frozen=True, kw_only=True):
 
 class SiteService:
     """`federation` gives the configuration; `validity_s` how long a heart-beat holds; `tls` with what gateways show
-    themselves to agents (file names of certificate and key), pins being added for each site."""
+    themselves to agents (file names of certificate and key), pins being added for each site; `placed` names enrolled
+    sites whose place stands in this installation's configuration as well: those that it simulates."""
 
     def __init__(
         self,
@@ -100,11 +101,13 @@ class SiteService:
         *,
         validity_s: Callable[[], float],
         tls: UpstreamTls,
+        placed: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._database = database
         self._federation = federation
         self._validity_s = validity_s
         self._tls = tls
+        self._placed = placed
 
     # -- agents
 
@@ -306,6 +309,7 @@ class SiteService:
         known_operators = {each.id for each in configured.operators}
         operators = [each for each in stored_operators(connection).values() if each.id not in known_operators]
         known_operators |= {each.id for each in operators}
+        placed = self._placed()
         taken_sites = {each.id for each in configured.sites}
         taken_endpoints = {each.id for each in configured.endpoints}
         sites: list[Site] = []
@@ -315,7 +319,8 @@ class SiteService:
             if agent.site in taken_sites or declaration.operator not in known_operators:
                 continue
             heard_at = agent.heard_at if agent.heard_at is not None else agent.since
-            sites.append(declaration.as_site(valid_until=heard_at + validity_s))
+            site = declaration.as_site(valid_until=heard_at + validity_s)
+            sites.append(msgspec.structs.replace(site, enrolled=False) if site.id in placed else site)
             tls = msgspec.structs.replace(self._tls, pins=(agent.pin,))
             for each in report.endpoints:
                 if each.id not in taken_endpoints:

@@ -33,7 +33,8 @@ class Stage:
         ensure_secrets(self.home)
         database = Database(f"sqlite:///{self.home.root / 'control.sqlite'}")
         migrate(database)
-        self.office = Office(database, without(CONFIG.federation, SITES))
+        placed = frozenset(site.id for site in SITES)
+        self.office = Office(database, without(CONFIG.federation, SITES), placed=placed)
         self.made = Demonstration(
             self.home, enrolment=self.office.enrolment, sites=self.office.sites, control_key=CONTROL
         )
