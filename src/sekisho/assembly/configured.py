@@ -35,7 +35,6 @@ def loader(home: Home, path: Path | None) -> Callable[[], Loaded]:
             jurisdiction=config.residency.jurisdiction,
             evidence_validity_s=config.residency.evidence_validity_s,
             heartbeat_validity_s=config.residency.heartbeat_validity_s,
-            demo=config.demo.enabled,
             listen=config.control.listen,
             policies=load_bundle(config.residency.policies),
             database=config.control.database,

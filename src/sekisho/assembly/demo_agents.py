@@ -50,7 +50,7 @@ class _Kept:
                 await asyncio.sleep(_AGAIN_S)
 
     async def _live(self) -> None:
-        agent = SiteAgent(self._home, count=lambda: simulated(self._home), tunnels=_TUNNELS)
+        agent = SiteAgent(self._home, count=lambda: simulated(self._home), tunnels=_TUNNELS, tied_to=os.getppid())
 
         async def tell() -> None:
             await agent.heard.wait()

@@ -15,6 +15,14 @@ from sekisho.federation.report import Gpu, Inventory
 from sekisho.kernel.errors import SekishoError
 
 INVENTORY_FILE = "inventory.json"
+# What tenants may run at a simulated site in their windows.
+_ENGINES = b"""[[engine]]
+kind = "llama.cpp"
+model = "smollm2-135m"
+[workloads]
+listen = "127.0.0.1:0"
+host = "127.0.0.1"
+"""
 _MAX_GPUS = 256  # report.Inventory
 
 
@@ -63,7 +71,7 @@ def prepare_agents(config: Config, home: Home, *, servers: Mapping[str, int], co
             for endpoint in config.federation.endpoints
             if endpoint.site == site.id
         ]
-        write_atomic(place.settings, _toml(served))
+        write_atomic(place.settings, _toml(served) + _ENGINES)
         gpus = [
             Gpu(uuid=f"SIMULATED-{pool.id}-{number}", name=pool.gpu, memory_mib=pool.memory_mib)
             for pool in config.federation.pools

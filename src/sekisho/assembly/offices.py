@@ -8,6 +8,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sekisho.assembly.home import Home
+from sekisho.capacity.workloads.service import WorkloadService
 from sekisho.console.agents import AgentDesk, Evidences, Locations
 from sekisho.console.federation_api import FederationOffice
 from sekisho.console.services import TableState
@@ -36,6 +37,7 @@ def offices(
     validity_s: Callable[[], float],
     table: Callable[[], TableState | None],
     changed: Callable[[], Awaitable[None]],
+    workloads: WorkloadService,
     clock: Clock,
     locations: Callable[[SiteService], Locations],
     evidence: Evidences | None = None,
@@ -67,6 +69,7 @@ def offices(
             validity_s=validity_s,
             expiry=expiry,
             changed=changed,
+            workloads=workloads,
             clock=clock,
         ),
     )

@@ -71,7 +71,6 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     log_origin: str | None = None
     witnesses: Path | None = None
     heartbeat_validity_s: float = 60.0
-    demo: bool = False
     settings: tuple[Setting, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -96,6 +95,12 @@ class ControlPlane:
             known=lambda site: self.federation.has_site(site),  # noqa: PLW0108 - it is made below
             since=lambda: self.sites.since(),  # noqa: PLW0108 - so are they
         )
+        self.workloads = Workloads(
+            self.database,
+            federation=lambda: self.federation.effective(now=clock.now()),  # it is made below
+            changed=self.changed,
+            clock=clock,
+        )
         self.offices = offices(
             home,
             self.database,
@@ -105,17 +110,10 @@ class ControlPlane:
             validity_s=lambda: self._loaded.heartbeat_validity_s,
             table=lambda: self._maker.made,
             changed=self.changed,
+            workloads=self.workloads.service,
             clock=clock,
             evidence=AgentEvidences(self.evidence),
             locations=self._make_locations,
-        )
-        self.workloads = Workloads(
-            home,
-            self.database,
-            federation=lambda: self.federation.effective(now=clock.now()),
-            hosted=self._hosted,
-            changed=self.changed,
-            clock=clock,
         )
         self.federation = FederationService(
             self.database,
@@ -291,7 +289,6 @@ class ControlPlane:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.receipts.close()
-            await self.workloads.close()
             self.reservations.close()
             self.database.close()
 
@@ -387,13 +384,6 @@ class ControlPlane:
             evidence_validity_s=loaded.evidence_validity_s,
             evidence=self.evidence.standing(self.clock.now()),
             suspended=self.federation.suspended(),
-        )
-
-    def _hosted(self) -> frozenset[str]:
-        """Sites that this machine plays."""
-        loaded = self._loaded
-        return (
-            frozenset(site.id for site in loaded.federation.sites if site.simulated) if loaded.demo else frozenset()
         )
 
     def _entitled(self, tenant: str, site: str) -> bool:

@@ -31,6 +31,7 @@ from sekisho.assembly.site_home import (
     SiteHome,
     SiteRefused,
     load_answers,
+    load_engines,
     load_enrolment,
     load_gateways,
     load_key,
@@ -42,6 +43,8 @@ from sekisho.assembly.site_home import (
 from sekisho.assembly.site_inventory import inventory
 from sekisho.assembly.site_location import SiteLocation
 from sekisho.assembly.site_tunnel import USUAL, Tunnel, TunnelSettings, server_context
+from sekisho.assembly.site_workloads import SiteWorkloads
+from sekisho.capacity.workloads.model import SiteOrders, SiteReport
 from sekisho.federation.attester import Attester
 from sekisho.federation.errors import AgentRefused
 from sekisho.federation.report import (
@@ -79,7 +82,8 @@ class _Nothing(msgspec.Struct):
 
 
 class SiteAgent:
-    """One site's. `attester`: how this machine attests; None: it does not. `count`: its GPUs."""
+    """One site's. `attester`: how this machine attests; None: it does not. `count`: its GPUs. `tied_to`: a process
+    with which what runs in tenants' windows ends."""
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class SiteAgent:
         attester: Attester | None = None,
         count: Callable[[], Inventory] = inventory,
         tunnels: TunnelSettings = USUAL,
+        tied_to: int | None = None,
     ) -> None:
         self._home = home
         self._enrolment = load_enrolment(home)
@@ -100,6 +105,10 @@ class SiteAgent:
         self._key = load_key(home.key)
         self._key_seen = _stamp(home.key)
         self._location = SiteLocation(self._enrolment, load_answers(home), self._key)
+        engines = load_engines(home)
+        self._workloads = (
+            None if engines.door is None else SiteWorkloads(home.workloads, engines, engines.door, tied_to=tied_to)
+        )
         self._gateways: tuple[str, ...] = ()
         self._tunnels: dict[str, Tunnel] = {}
         self._models: dict[str, tuple[str, ...]] = {}
@@ -111,6 +120,7 @@ class SiteAgent:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping`. Raises SiteRefused or AgentRefused when a person has to act."""
+        working = None if self._workloads is None else asyncio.create_task(self._workloads.run(self._exchange))
         try:
             await self._location.start()
             await self._let_in(load_gateways(self._home))
@@ -123,6 +133,10 @@ class SiteAgent:
             if self._attesting is not None:
                 self._attesting.cancel()
             await asyncio.gather(*(tunnel.stop(grace_s=GRACE_S) for tunnel in self._tunnels.values()))
+            if working is not None and self._workloads is not None:
+                working.cancel()
+                await asyncio.wait({working})
+                await self._workloads.stop()
 
     async def _beat(self) -> float:
         """One heart-beat; seconds until the next."""
@@ -173,12 +187,16 @@ class SiteAgent:
         for tunnel in self._tunnels.values():
             await tunnel.stop(grace_s=0.0)
         self._tunnels.clear()
+        if self._workloads is not None:
+            await self._workloads.let_in(None, ())
         if not gateways:
             return
         try:
             context = server_context(self._home.certificate, self._home.key, gateways)
         except (OSError, ssl.SSLError, ValueError) as error:
             raise SiteRefused(f"TLS can't be set up: {error}", hint="look at the files in the directory") from None
+        if self._workloads is not None:
+            await self._workloads.let_in(context, gateways)
         for served in self._served:
             tunnel = Tunnel(
                 listen=served.listen,
@@ -198,6 +216,11 @@ class SiteAgent:
                 ) from None
             self._tunnels[served.id] = tunnel
         _log.info("listens for %d gateway certificate(s)", len(gateways))
+
+    async def _exchange(self, report: SiteReport) -> SiteOrders | None:
+        if not self.heard.is_set():
+            return None  # requests go one by one: the first heart-beat shall not wait for this one
+        return await asyncio.to_thread(self._control.call, self._key, "/agent/v1/workloads", report, SiteOrders)
 
     async def _report(self) -> Heartbeat:
         counted, asked = await asyncio.gather(

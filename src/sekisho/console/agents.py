@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from litestar import Response, Router, post
 from litestar.di import NamedDependency
 
+from sekisho.capacity.workloads.service import WorkloadService
 from sekisho.console.inject import Asked
 from sekisho.federation.enrol import EnrolmentService
 from sekisho.federation.enrolments import Agent
@@ -42,6 +43,7 @@ from sekisho.kernel.errors import SekishoError
 
 T = TypeVar("T")
 MAX_EVIDENCE_BYTES = 2 << 20
+MAX_REPORT_BYTES = 2 << 20
 # Heart-beats in the time for which one holds: five may be lost before a route closes.
 BEATS = 6
 # Evidence is asked for again when this share of its time is left.
@@ -65,7 +67,8 @@ class Locations(Protocol):
 
 class AgentDesk:
     """What stands behind the door. `gateways`: certificates (PEM) of the gateways of this installation; `expiry`:
-    when the table in force closes its first route; `changed`: makes a new table."""
+    when the table in force closes its first route; `changed`: makes a new table; `workloads`: what runs in tenants'
+    windows."""
 
     def __init__(
         self,
@@ -79,8 +82,10 @@ class AgentDesk:
         validity_s: Callable[[], float],
         expiry: Callable[[], float | None],
         changed: Callable[[], Awaitable[None]],
+        workloads: WorkloadService,
         clock: Clock,
     ) -> None:
+        self._workloads = workloads
         self._sites = sites
         self._enrolment = enrolment
         self._evidence = evidence
@@ -169,6 +174,15 @@ class AgentDesk:
         with contextlib.suppress(SekishoError):
             await self._changed()
         return MeasurementsTaken(verdicts=verdicts)
+
+    async def workloads(self, request: SignedRequest) -> Response[bytes]:
+        agent = await self._agent(request)
+        report = self._workloads.read_report(request.body)
+        told = await asyncio.to_thread(self._workloads.exchange, agent.site, report)
+        if told.renew:
+            with contextlib.suppress(SekishoError):
+                await self._changed()
+        return self._answer(request, told.orders)
 
     async def _agent(self, request: SignedRequest) -> Agent:
         return await asyncio.to_thread(self._sites.authenticate, request, now=self._clock.now())
@@ -270,7 +284,17 @@ async def evidence(request: Asked, desk: TheDesk) -> Response[bytes]:
     return await desk.evidence(await signed_request(request))
 
 
+@post(
+    "/workloads",
+    summary="Say what runs in tenants' windows, and hear what shall",
+    status_code=200,
+    request_max_body_size=MAX_REPORT_BYTES,
+)
+async def workloads(request: Asked, desk: TheDesk) -> Response[bytes]:
+    return await desk.workloads(await signed_request(request))
+
+
 def agent_router() -> Router:
     """Not in the OpenAPI document: its form is that of the agent of the same version, and tools can't sign."""
-    handlers: list[Any] = [enrol, heartbeat, rotate, challenge, evidence, measurements]
+    handlers: list[Any] = [enrol, heartbeat, rotate, challenge, evidence, measurements, workloads]
     return Router("/agent/v1", route_handlers=handlers, include_in_schema=False)

@@ -4,7 +4,8 @@ The agent that started us may be gone; then we still end the engine in time. The
 kills it), and the lock that both hold tells everybody whether anything is left: no window of time in which a replica
 runs that nobody can see. Standard library only: there is one of us for each replica.
 
-FOLDER/lease.json   {"ends_at": Unix seconds, "left_s": seconds from when it was written, "alone_s": seconds}
+FOLDER/lease.json   {"ends_at": Unix seconds, "left_s": seconds from when it was written, "alone_s": seconds,
+                    "tied_to": null or [process id, start time]}
 FOLDER/leash        our process id and start time, for whoever has to end us
 FOLDER/exit         how the engine ended, in words
 """
@@ -47,6 +48,7 @@ class Lease:
         self._ends_at = 0.0
         self._deadline = 0.0
         self._alone_until = 0.0
+        self._tied_to: tuple[int, int] | None = None
 
     def over(self) -> str:
         """Why it is over; empty while it is not."""
@@ -56,6 +58,8 @@ class Lease:
             return "its lease ended"
         if now >= self._alone_until:
             return "its agent did not come back"
+        if self._tied_to is not None and start_time(self._tied_to[0]) != self._tied_to[1]:
+            return "what it lived with has ended"
         return ""
 
     def _read(self) -> None:
@@ -67,6 +71,8 @@ class Lease:
             lease = json.loads(self._file.read_bytes())
             now = time.monotonic()
             ends_at, left_s, alone_s = (float(lease[name]) for name in ("ends_at", "left_s", "alone_s"))
+            tied = lease["tied_to"]
+            self._tied_to = None if tied is None else (int(tied[0]), int(tied[1]))
             self._ends_at, self._deadline, self._alone_until = ends_at, now + left_s, now + alone_s
             self._stamp = stamp
 

@@ -27,6 +27,7 @@ from sekisho.capacity.workloads.model import REPLICA, Order
 from sekisho.engines.adapter import EngineFault, Status
 from sekisho.engines.leash import EXIT, LEASE, LEASH, start_time
 
+ALONE_S = 600.0
 _NAME = re.compile(REPLICA)
 _ASK_S = 2.0
 _RENEW_EVERY_S = 3.0
@@ -35,23 +36,30 @@ _KILL_AFTER_S = 15.0
 _LOG_BYTES = 1 << 20
 _BUSY = re.compile(rb"^llamacpp:requests_processing\s+(\d+)", re.MULTILINE)
 
-# The command of an engine that answers on this port of 127.0.0.1, with /health and llama.cpp's /metrics.
-Command = Callable[[Order, int], Sequence[str]]
+# The words of an engine's command; `{port}` stands for the port of 127.0.0.1 on which it answers, with /health and
+# llama.cpp's /metrics.
+Command = Callable[[Order], Sequence[str]]
+PORT = "{port}"
 
 
 class _Lease(msgspec.Struct, frozen=True):
     ends_at: float
     left_s: float
     alone_s: float
+    tied_to: tuple[int, int] | None
 
 
 class LocalProcesses:
-    """`commands` by model. `alone_s`: how long a replica goes on when its agent is gone and does not come back."""
+    """`commands` by model. `alone_s`: how long a replica goes on when its agent is gone and does not come back.
+    `tied_to`: a process with which replicas end, whatever their lease says."""
 
-    def __init__(self, root: Path, commands: Mapping[str, Command], *, alone_s: float = 600.0) -> None:
+    def __init__(
+        self, root: Path, commands: Mapping[str, Command], *, alone_s: float = ALONE_S, tied_to: int | None = None
+    ) -> None:
         self._root = root
         self._commands = dict(commands)
         self._alone_s = alone_s
+        self._tied_to = None if tied_to is None else (tied_to, start_time(tied_to))
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._renewed: dict[str, tuple[float, float]] = {}
         self._asked_to_end: dict[str, float] = {}
@@ -88,7 +96,7 @@ class LocalProcesses:
                 self._children[order.replica] = subprocess.Popen(  # noqa: S603 - our own program
                     [
                         *(sys.executable, "-P", "-m", "sekisho.engines.leash", str(folder), str(lock)),
-                        *command(order, port),
+                        *(word.replace(PORT, str(port)) for word in command(order)),
                     ],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -161,7 +169,8 @@ class LocalProcesses:
 
     def _write_lease(self, order: Order) -> None:
         now = time.time()
-        lease = _Lease(ends_at=order.ends_at, left_s=max(order.ends_at - now, 0.0), alone_s=self._alone_s)
+        left_s = max(order.ends_at - now, 0.0)
+        lease = _Lease(ends_at=order.ends_at, left_s=left_s, alone_s=self._alone_s, tied_to=self._tied_to)
         file = self._root / order.replica / LEASE
         temporary = file.with_suffix(".new")
         temporary.write_bytes(msgspec.json.encode(lease))

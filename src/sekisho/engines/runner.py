@@ -106,16 +106,6 @@ class Runner:
             self._end_strangers(engine, adapter)
         self.replicas = tuple(passed)
 
-    def end_all(self) -> None:
-        """Begins to end every replica; for an orderly end of what they live with. Orders stay on the disk."""
-        for adapter in self._adapters.values():
-            for name in adapter.found():
-                adapter.stop(name)
-
-    def alive(self) -> bool:
-        """Whether something may be left of any replica."""
-        return any(adapter.status(name).alive for adapter in self._adapters.values() for name in adapter.found())
-
     def close(self) -> None:
         for adapter in self._adapters.values():
             adapter.close()

@@ -452,8 +452,8 @@ class _Routes:
         kind, floor, wanted, own = rights
         every = self._by_model(own)
         # What was started for a tenant is there for it, whatever its list of models says of everybody's endpoints.
-        listed = None if wanted is None else {*wanted, *(model for model in every if model not in self._by_model(()))}
-        models = list(every) if listed is None else sorted(listed.intersection(every))
+        granted = every.keys() - self._by_model(()).keys() if own else frozenset[str]()
+        models = list(every) if wanted is None else sorted((granted | set(wanted)).intersection(every))
         whole = len(models) == len(every)
         routes = self._profile_routes(self._of_kind(kind, own), floor, None if whole else models)
         content = tuple((label, tuple(by_model.items())) for label, by_model in routes.items())
