@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from sekisho.capacity.life import LifeService
+from sekisho.capacity.life import LifeService, Rehearsal
 from sekisho.capacity.service import CapacityService
+from sekisho.capacity.survey import Survey
 from sekisho.console.capacity_api import ReserveOffice
 from sekisho.console.services import TableState
 from sekisho.federation.model import Endpoint, Federation
@@ -18,7 +19,7 @@ from sekisho.kernel.classes import DataClass
 from sekisho.kernel.clock import Clock
 from sekisho.kernel.errors import SekishoError
 from sekisho.residency.compile import facts_of, tenant_facts, verdicts_of
-from sekisho.residency.model import Allowed
+from sekisho.residency.model import Allowed, Verdict
 from sekisho.runtime.database import Database
 
 _log = logging.getLogger(__name__)
@@ -48,18 +49,29 @@ class Reservations:
             new_id=_new_id,
         )
         self._life = LifeService(self._capacity, clock=clock, new_id=_new_id)
-        self.office = ReserveOffice(self._capacity, self._life)
+        self.office = ReserveOffice(
+            capacity=self._capacity,
+            life=self._life,
+            rehearsal=Rehearsal(self._life),
+            survey=Survey(self._capacity, clock=clock),
+            verdicts=self.verdicts,
+        )
 
     def allowed_sites(self, tenant: str, data_class: str) -> frozenset[str]:
+        """The sites that `verdicts` allows."""
+        found = self.verdicts(tenant, data_class)
+        return frozenset(site for site, verdict in found.items() if isinstance(verdict, Allowed))
+
+    def verdicts(self, tenant: str, data_class: str) -> dict[str, Verdict]:
         """The policy in force is asked about each site, as if an endpoint stood there: GPUs are booked before
         anything is served from them. The tenant's floor counts as it does on the wire."""
         state = self._table()
         asked = next((each for each in DataClass if each.label == data_class), None)
         if state is None or asked is None:
-            return frozenset()
+            return {}
         found = next((known for known in state.federation.tenants if known.id == tenant), None)
         if found is None:
-            return frozenset()
+            return {}
         sites = state.federation.sites
         standing = tuple(Endpoint(id=site.id, site=site.id, url="", models=()) for site in sites)
         now = self._clock.now()
@@ -70,9 +82,7 @@ class Reservations:
             evidence=state.evidence,
         )
         verdicts = verdicts_of(state.policy, tenant_facts(found), facts, now=now)[max(asked, found.floor)]
-        return frozenset(
-            site.id for site, verdict in zip(sites, verdicts, strict=True) if isinstance(verdict, Allowed)
-        )
+        return {site.id: verdict for site, verdict in zip(sites, verdicts, strict=True)}
 
     async def run(self) -> None:
         """Ends, warns, reclaims and fills, every minute."""

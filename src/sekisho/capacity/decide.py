@@ -28,14 +28,14 @@ NO_SHOW_SLOTS = 2 * SLOTS_PER_HOUR
 LEAD_SLOTS = 7 * SLOTS_PER_DAY
 # Who cancels gets this part of the price of what has not begun: (days ahead, per cent), linear in between.
 REFUND_CURVE: tuple[tuple[int, int], ...] = ((0, 0), (1, 25), (7, 50), (30, 100))
-_PRICE_PERCENT: Mapping[Priority, int] = {"critical": 150, "standard": 100, "backfill": 40}
+PRICE_PERCENT: Mapping[Priority, int] = {"critical": 150, "standard": 100, "backfill": 40}
 
 
 def price_yen(pools: Mapping[int, Pool], placement: Placement, priority: Priority) -> int:
     """Whole yen, rounded down at the end."""
     slots = placement.until - placement.first
     hourly = sum(pools[part.pool].yen_per_gpu_hour * part.gpus for part in placement.parts)
-    return hourly * slots * _PRICE_PERCENT[priority] // (SLOTS_PER_HOUR * 100)
+    return hourly * slots * PRICE_PERCENT[priority] // (SLOTS_PER_HOUR * 100)
 
 
 def refund_yen(body: Body, *, now: float) -> int:

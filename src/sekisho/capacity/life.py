@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import msgspec
 import sqlalchemy as sa
@@ -387,6 +387,25 @@ class LifeService:
             tell(connection, made, now=now, kind="filled", en=en, ja=f"待機リストから予約しました：{made.id}。")
             filled += 1
         return filled
+
+
+class _Undone(Exception):
+    """Takes a rehearsal back."""
+
+
+class Rehearsal(LifeService):
+    """Answers what a change would make of a reservation: the change itself, in a transaction that is taken back."""
+
+    def __init__(self, life: LifeService) -> None:
+        super().__init__(life._capacity, clock=life._clock, new_id=life._new_id)
+        # the same index, under the same lock: it is large
+        self._index, self._lock = life._index, life._lock
+
+    @contextmanager
+    def _change(self) -> Iterator[tuple[sa.Connection, float]]:
+        with suppress(_Undone), super()._change() as made:
+            yield made
+            raise _Undone
 
 
 def _fewer(parts: tuple[Part, ...], gpus: int) -> tuple[Part, ...]:

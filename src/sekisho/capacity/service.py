@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import msgspec
@@ -166,6 +167,14 @@ class CapacityService:
             stored = [StoredOffer(offer=offer, wanted=wanted) for offer in found]
             store.insert_offers(connection, stored, now=now, expires_s=decide.OFFER_S)
         return found
+
+    @contextmanager
+    def index(self) -> Iterator[CapacityIndex]:
+        """The index as the database is now, to look at; nobody else uses it meanwhile."""
+        with self._lock:
+            with self.database.read() as connection:
+                self._index.sync(connection, now=self._clock.now())
+            yield self._index
 
     # -- booking
 

@@ -29,7 +29,7 @@ def find(connection: sa.Connection, reservation: str) -> Reservation:
         raise NameUnknown(
             f"there is no reservation {reservation!r}", hint="`sekisho reserve list` names the reservations"
         )
-    return _read(row)
+    return read(row)
 
 
 def find_all(
@@ -45,9 +45,9 @@ def find_all(
         last = find(connection, after)
         query = query.where(
             sa.tuple_(tables.reservation.c.starts_ms, tables.reservation.c.id)
-            > sa.tuple_(sa.literal(_starts_ms(last.body)), sa.literal(after))
+            > sa.tuple_(sa.literal(slot_ms(last.body.first)), sa.literal(after))
         )
-    return [_read(row) for row in connection.execute(query)]
+    return [read(row) for row in connection.execute(query)]
 
 
 def booked_at(connection: sa.Connection, pool: int, first: int, until: int) -> list[str]:
@@ -85,7 +85,7 @@ def insert(connection: sa.Connection, reservation: Reservation, *, now: float, w
             tenant=body.tenant,
             state=body.state,
             version=reservation.version,
-            starts_ms=_starts_ms(body),
+            starts_ms=slot_ms(body.first),
             body=text,
         )
     )
@@ -101,7 +101,7 @@ def replace(
         tables.reservation.update()
         .where(tables.reservation.c.id == before.id, tables.reservation.c.version == before.version)
         .values(
-            tenant=body.tenant, state=body.state, version=before.version + 1, starts_ms=_starts_ms(body), body=text
+            tenant=body.tenant, state=body.state, version=before.version + 1, starts_ms=slot_ms(body.first), body=text
         )
     )
     if changed.rowcount != 1:
@@ -214,12 +214,12 @@ def held_gpu_slots(connection: sa.Connection) -> dict[str, int]:
     return {str(tenant): int(total) for tenant, total in connection.execute(query) if tenant}
 
 
-def _read(row: sa.Row[Any]) -> Reservation:
+def read(row: sa.Row[Any]) -> Reservation:
     return Reservation(id=row.id, version=row.version, body=msgspec.json.decode(row.body, type=Body))
 
 
-def _starts_ms(body: Body) -> int:
-    return body.first * SLOT_S * 1000
+def slot_ms(slot: int) -> int:
+    return slot * SLOT_S * 1000
 
 
 def _version(

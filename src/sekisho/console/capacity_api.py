@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -15,13 +16,15 @@ from sekisho.capacity.audit import Audit, audit
 from sekisho.capacity.export import to_csv, to_icalendar
 from sekisho.capacity.faults import WindowInvalid
 from sekisho.capacity.grid import SLOT_S, slot_of, unix_s
-from sekisho.capacity.life import LifeService
+from sekisho.capacity.life import LifeService, Rehearsal
 from sekisho.capacity.model import Notice, Offer, Pool, Priority, Quota, Reservation, Waiting, Wanted
 from sekisho.capacity.service import CapacityService
 from sekisho.capacity.store import notices
+from sekisho.capacity.survey import Survey
 from sekisho.console.api import admin_only
 from sekisho.console.inject import TheActor, TheControl
 from sekisho.kernel.classes import LABELS
+from sekisho.residency.model import Verdict
 
 _NAME = r"^[A-Za-z0-9._-]{1,64}$"
 _ID = r"^[A-Za-z0-9-]{1,32}$"
@@ -38,9 +41,21 @@ Key = Annotated[str | None, HeaderParameter(name="Idempotency-Key", pattern=r"^[
 class ReserveOffice:
     """What the routes call; `assembly` makes it."""
 
-    def __init__(self, capacity: CapacityService, life: LifeService) -> None:
+    def __init__(
+        self,
+        *,
+        capacity: CapacityService,
+        life: LifeService,
+        rehearsal: Rehearsal,
+        survey: Survey,
+        verdicts: Callable[[str, str], dict[str, Verdict]],
+    ) -> None:
+        """`verdicts`: what residency says of a tenant's class at each site."""
         self.capacity = capacity
         self.life = life
+        self.rehearsal = rehearsal
+        self.survey = survey
+        self.verdicts = verdicts
 
 
 TheOffice: TypeAlias = NamedDependency[ReserveOffice]
@@ -230,8 +245,12 @@ class _Views:
         )
 
 
+def reservation_view(made: Reservation, pools: list[Pool]) -> ReservationView:
+    return _Views(pools).reservation(made)
+
+
 def _answer(office: ReserveOffice, made: Reservation, *, status: int = 200) -> Response[ReservationView]:
-    view = _Views(office.capacity.pools()).reservation(made)
+    view = reservation_view(made, office.capacity.pools())
     return Response(view, status_code=status, headers={"ETag": f'"{made.version}"'})
 
 

@@ -79,6 +79,15 @@ def moment(at_s: float) -> Markup:
     )
 
 
+def minute(at_s: float) -> Markup:
+    """A time on the grid of reservations: always with its date, without seconds; UTC as in `moment`."""
+    at = datetime.fromtimestamp(at_s, UTC)
+    text = at.strftime("%Y-%m-%d %H:%M UTC")
+    return Markup('<local-time data-minutes><time datetime="{}" title="{}">{}</time></local-time>').format(
+        at.strftime("%Y-%m-%dT%H:%M:%SZ"), text, text
+    )
+
+
 def with_query(path: str, pairs: dict[str, str]) -> str:
     """The path with those of the pairs that say something."""
     kept = {name: value for name, value in pairs.items() if value}
@@ -120,7 +129,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(static=static, moment=moment, with_query=with_query, languages=LANGUAGES)
+    made.globals.update(static=static, moment=moment, minute=minute, with_query=with_query, languages=LANGUAGES)
     made.filters.update(count=count, milliseconds=milliseconds)
     return made
 

@@ -6,15 +6,20 @@ from __future__ import annotations
 class SekishoError(Exception):
     """Base of every fault that a person may read.
 
-    `code` is stable and documented in docs/reference/errors.md; `hint` says what to do next.
+    `code` is stable and documented in docs/reference/errors.md; `hint` says what to do next. What tenants' people
+    read has both in Japanese, too.
     """
 
     code = "internal"
 
-    def __init__(self, fact: str, *, hint: str = "", code: str | None = None) -> None:
+    def __init__(
+        self, fact: str, *, hint: str = "", code: str | None = None, fact_ja: str = "", hint_ja: str = ""
+    ) -> None:
         super().__init__(fact)
         self.fact = fact
         self.hint = hint
+        self.fact_ja = fact_ja
+        self.hint_ja = hint_ja
         if code is not None:
             self.code = code
 

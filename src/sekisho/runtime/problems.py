@@ -28,7 +28,8 @@ _CODES = {
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """RFC 9457 §3. `code` and `hint` are ours: a stable name of the fault, and the next step."""
+    """RFC 9457 §3. `code` and `hint` are ours: a stable name of the fault, and the next step. `…_ja`: in Japanese,
+    empty where there are no such words."""
 
     type: str
     title: str
@@ -36,9 +37,13 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     code: str
     hint: str = ""
+    detail_ja: str = ""
+    hint_ja: str = ""
 
 
-def problem(status: int, *, code: str, detail: str, hint: str = "") -> Problem:
+def problem(
+    status: int, *, code: str, detail: str, hint: str = "", detail_ja: str = "", hint_ja: str = ""
+) -> Problem:
     return Problem(
         type=f"urn:sekisho:error:{code}",
         title=HTTPStatus(status).phrase,
@@ -46,6 +51,8 @@ def problem(status: int, *, code: str, detail: str, hint: str = "") -> Problem:
         detail=detail,
         code=code,
         hint=hint,
+        detail_ja=detail_ja,
+        hint_ja=hint_ja,
     )
 
 
@@ -55,7 +62,14 @@ def problem_of(error: Exception, statuses: Mapping[type[SekishoError], int]) -> 
     match error:
         case SekishoError():
             status = next((status for kind, status in statuses.items() if isinstance(error, kind)), 500)
-            document = problem(status, code=error.code, detail=error.fact, hint=error.hint)
+            document = problem(
+                status,
+                code=error.code,
+                detail=error.fact,
+                hint=error.hint,
+                detail_ja=error.fact_ja,
+                hint_ja=error.hint_ja,
+            )
         case HTTPException() if error.status_code < 500:
             status = error.status_code
             headers = dict(error.headers or {})

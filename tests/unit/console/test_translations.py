@@ -40,7 +40,7 @@ def test_translations_keep_the_values(language: Language) -> None:
 def test_japanese_is_japanese() -> None:
     catalog = read_po(io.BytesIO(catalog_path("ja").read_bytes()), locale="ja")
     # Names and marks that are written the same in both
-    same = {"%(prefecture)s: %(sites)s"}
+    same = {"%(prefecture)s: %(sites)s", ", "}
     kana_or_kanji = re.compile(r"[぀-ヿ一-鿿]")
     for message in catalog:
         text = message.string if isinstance(message.string, str) else message.string[0]

@@ -12,7 +12,8 @@ class LocalTime extends HTMLElement {
       const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
       // Today's times go without the date; the whole time in UTC is in the title.
       const today = at.toDateString() === new Date().toDateString();
-      const text = `${today ? "" : day + " "}${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+      const clock = `${two(at.getHours())}:${two(at.getMinutes())}`;
+      const text = "minutes" in this.dataset ? `${day} ${clock}` : `${today ? "" : day + " "}${clock}:${two(at.getSeconds())}`;
       if (time.textContent !== text) time.textContent = text;
     };
     show();
@@ -43,6 +44,27 @@ class LiveRegion extends HTMLElement {
   }
 }
 customElements.define("live-region", LiveRegion);
+
+// <count-down data-until="Unix seconds" data-over="…">: how long something still holds.
+class CountDown extends HTMLElement {
+  connectedCallback() {
+    const show = () => {
+      const left = Math.max(0, Math.round(Number(this.dataset.until) - Date.now() / 1000));
+      this.textContent = left ? `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}` : this.dataset.over;
+      if (left) return;
+      clearInterval(this.timer);
+      this.setAttribute("role", "alert");
+    };
+    this.timer = setInterval(show, 1000);
+    show();
+  }
+  disconnectedCallback() { clearInterval(this.timer); }
+}
+customElements.define("count-down", CountDown);
+
+// The viewer's zone, for forms and pictures that the server makes in it.
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+if (zone) document.cookie = `sekisho_zone=${zone}; path=/; max-age=31536000; samesite=strict`;
 
 // The user menu closes on Escape and on a click elsewhere.
 for (const menu of document.querySelectorAll("details.menu")) {
