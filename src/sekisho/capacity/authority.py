@@ -232,5 +232,7 @@ def guard_fault(error: Exception) -> Exception:
         return Oversold(
             "the second guard stopped a booking that would have sold GPUs twice; nothing was written",
             hint="run `sekisho reserve audit` and report this",
+            fact_ja="GPU の二重販売につながる予約を、第 2 の検査が止めました。何も書き込まれていません",
+            hint_ja="`sekisho reserve audit` を実行し、結果を報告してください",
         )
     return error

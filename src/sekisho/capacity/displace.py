@@ -82,5 +82,10 @@ def still_open(held: Reservation, *, version: int | None) -> Body:
     if version is not None and version != held.version:
         raise store.stale(held.id)
     if held.body.state != "booked":
-        raise Finished(f"{held.id} is {held.body.state}", hint="book a new one")
+        raise Finished(
+            f"{held.id} is {held.body.state}",
+            hint="book a new one",
+            fact_ja=f"予約 {held.id} はすでに終わっています（{held.body.state}）",
+            hint_ja="新しく予約してください",
+        )
     return held.body

@@ -48,7 +48,12 @@ class LifeService:
             held = store.find(connection, name)
             body = still_open(held, version=version)
             if until <= body.until:
-                raise WindowInvalid("the new end is not later than the old one", hint="`shrink` makes it shorter")
+                raise WindowInvalid(
+                    "the new end is not later than the old one",
+                    hint="`shrink` makes it shorter",
+                    fact_ja="新しい終了が、今の終了より後ではありません",
+                    hint_ja="短くするには縮小（`shrink`）を使います",
+                )
             check_end(body.first, until, now=now)
             after = self._priced(connection, msgspec.structs.replace(body, until=until))
             return self._put(connection, held, after, now=now, who=who, why="extended")
@@ -63,10 +68,18 @@ class LifeService:
             wanted = body.gpus if gpus is None else gpus
             if end > body.until or wanted > body.gpus or (end, wanted) == (body.until, body.gpus):
                 raise WindowInvalid(
-                    "this is not less than before", hint="`extend` makes it longer; book for more GPUs"
+                    "this is not less than before",
+                    hint="`extend` makes it longer; book for more GPUs",
+                    fact_ja="今より少なくなっていません",
+                    hint_ja="長くするには延長（`extend`）、GPU を増やすには新しい予約を使います",
                 )
             if end <= max(body.first, current_slot(now)) or wanted < 1:
-                raise WindowInvalid("nothing would be left of it", hint="`cancel` gives it up")
+                raise WindowInvalid(
+                    "nothing would be left of it",
+                    hint="`cancel` gives it up",
+                    fact_ja="縮小すると何も残りません",
+                    hint_ja="手放すには取消（`cancel`）を使います",
+                )
             after = self._priced(
                 connection, msgspec.structs.replace(body, until=end, parts=_fewer(body.parts, wanted))
             )
@@ -81,14 +94,24 @@ class LifeService:
             held = store.find(connection, name)
             body = still_open(held, version=version)
             if body.first <= current_slot(now):
-                raise WindowInvalid("it has begun", hint="shrink it and book the rest anew")
+                raise WindowInvalid(
+                    "it has begun",
+                    hint="shrink it and book the rest anew",
+                    fact_ja="すでに開始しています",
+                    hint_ja="縮小したうえで、残りを新しく予約してください",
+                )
             check_window(first, first + body.until - body.first, now=now)
             release(connection, name)
             wish = msgspec.structs.replace(wish_of(body, now=now), first=first, latest=first)
             wish = msgspec.structs.replace(wish, slots=body.until - body.first)
             placed = self._fits(connection, wish, now=now)
             if placed is None:
-                raise NotFree("it does not fit there", hint="ask `sekisho reserve find` for times that are free")
+                raise NotFree(
+                    "it does not fit there",
+                    hint="ask `sekisho reserve find` for times that are free",
+                    fact_ja="その時期には収まりません",
+                    hint_ja="`sekisho reserve find` で空いている時期を調べてください",
+                )
             after = msgspec.structs.replace(body, first=placed.first, until=placed.until, parts=placed.parts)
             after = self._priced(connection, after)
             return self._put(connection, held, after, now=now, who=who, why="moved", released=True)
@@ -105,6 +128,8 @@ class LifeService:
                 raise NotAllowed(
                     f"{tenant} may not use one of its sites for {body.data_class} work",
                     hint="`sekisho why` says which rule",
+                    fact_ja=f"{tenant} は、{body.data_class} の処理にこの予約の拠点を使えません",
+                    hint_ja="根拠のルールは `sekisho why` で確認できます",
                 )
             after = msgspec.structs.replace(body, tenant=tenant, claimed=False, warned=False)
             made = self._put(connection, held, after, now=now, who=who, why=f"passed on by {body.tenant}")
@@ -132,7 +157,12 @@ class LifeService:
             held = store.find(connection, name)
             body = still_open(held, version=None)
             if not body.first <= current_slot(now) < body.until:
-                raise WindowInvalid("its window is not open now", hint="claim it when it has begun")
+                raise WindowInvalid(
+                    "its window is not open now",
+                    hint="claim it when it has begun",
+                    fact_ja="予約の期間中ではありません",
+                    hint_ja="開始後に申告してください",
+                )
             after = msgspec.structs.replace(body, claimed=True)
             return store.replace(connection, held, after, now=now, who=who, why="claimed")
 
@@ -148,7 +178,12 @@ class LifeService:
     def leave_waitlist(self, waiting: str) -> None:
         with self._database.write(alone=False) as connection:
             if not store.remove_waiting(connection, waiting):
-                raise NameUnknown(f"{waiting!r} is not on the waitlist", hint="`sekisho reserve waitlist` shows it")
+                raise NameUnknown(
+                    f"{waiting!r} is not on the waitlist",
+                    hint="`sekisho reserve waitlist` shows it",
+                    fact_ja=f"{waiting} はキャンセル待ちにありません",
+                    hint_ja="`sekisho reserve waitlist` で一覧を確認してください",
+                )
 
     def waitlist(self) -> list[Waiting]:
         """In the order in which it will be served."""
@@ -163,10 +198,20 @@ class LifeService:
         with self._change() as (connection, now):
             found = {each.id: each for each in read_pools(connection)}.get(pool)
             if found is None:
-                raise NameUnknown(f"there is no pool {pool!r}", hint="`sekisho reserve pools` names them")
+                raise NameUnknown(
+                    f"there is no pool {pool!r}",
+                    hint="`sekisho reserve pools` names them",
+                    fact_ja=f"プール {pool} はありません",
+                    hint_ja="`sekisho reserve pools` で一覧を確認してください",
+                )
             check_window(first, until, now=now)
             if not 1 <= gpus <= found.gpus:
-                raise WindowInvalid(f"{pool} has {found.gpus} GPUs", hint="block between 1 and all of them")
+                raise WindowInvalid(
+                    f"{pool} has {found.gpus} GPUs",
+                    hint="block between 1 and all of them",
+                    fact_ja=f"{pool} の GPU は {found.gpus} 基です",
+                    hint_ja="1 基から全数までの範囲で指定してください",
+                )
             record_change(connection, now=now, actor=who, action="pool.blocked", subject=f"pool/{pool}"[:160])
             return self._block(connection, [(found, gpus)], first, until, now=now, who=who, why=why)
 
@@ -177,7 +222,12 @@ class LifeService:
         with self._change() as (connection, now):
             pools = [pool for pool in read_pools(connection) if pool.site == site]
             if not pools:
-                raise NameUnknown(f"no pool stands at {site!r}", hint="`sekisho reserve pools` names them")
+                raise NameUnknown(
+                    f"no pool stands at {site!r}",
+                    hint="`sekisho reserve pools` names them",
+                    fact_ja=f"拠点 {site} にプールはありません",
+                    hint_ja="`sekisho reserve pools` で一覧を確認してください",
+                )
             first = current_slot(now)
             check_end(first, until, now=now)
             record_change(connection, now=now, actor=who, action="site.failed", subject=f"site/{site}")
@@ -343,11 +393,19 @@ class LifeService:
             pool = self._pool(connection, part.pool)
             free = pool.gpus - peak(connection, part.pool, after.first, after.until)
             if part.gpus > free:
-                raise NotFree(f"{pool.id} has {free} GPUs free in this window", hint="choose less, or another time")
+                raise NotFree(
+                    f"{pool.id} has {free} GPUs free in this window",
+                    hint="choose less, or another time",
+                    fact_ja=f"この期間に空いている {pool.id} の GPU は {free} 基です",
+                    hint_ja="数を減らすか、別の時期を選んでください",
+                )
             held_now = peak(connection, part.pool, after.first, after.until, tenant=after.tenant)
             if held_now + part.gpus > pool.tenant_limit:
                 raise OverLimit(
-                    f"{after.tenant} may hold {pool.tenant_limit} GPUs of {pool.id}", hint="choose less, or another"
+                    f"{after.tenant} may hold {pool.tenant_limit} GPUs of {pool.id}",
+                    hint="choose less, or another",
+                    fact_ja=f"{after.tenant} が {pool.id} で予約できる GPU は {pool.tenant_limit} 基までです",
+                    hint_ja="数を減らすか、別のプールを選んでください",
                 )
         placed = Placement(parts=after.parts, first=after.first, until=after.until)
         take(connection, Booking(id=held.id, placement=placed, body=after))

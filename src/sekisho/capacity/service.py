@@ -104,10 +104,18 @@ class CapacityService:
     ) -> Pool:
         """Makes the pool or changes it. A pool never becomes smaller than what is sold of it."""
         if site not in self._sites():
-            raise NameUnknown(f"there is no site {site!r}", hint="`sekisho status` names the sites")
+            raise NameUnknown(
+                f"there is no site {site!r}",
+                hint="`sekisho status` names the sites",
+                fact_ja=f"拠点 {site} はありません",
+                hint_ja="`sekisho status` で拠点を確認してください",
+            )
         if not 0 <= gpus <= MAX_GPUS or yen_per_gpu_hour < 0 or (tenant_limit is not None and tenant_limit < 1):
             raise WindowInvalid(
-                "a pool has 0 to 1,000,000 GPUs, a limit of 1 or more and a price of 0 or more", hint="mend it"
+                "a pool has 0 to 1,000,000 GPUs, a limit of 1 or more and a price of 0 or more",
+                hint="mend it",
+                fact_ja="プールの GPU は 0～1,000,000 基、上限は 1 以上、料金は 0 以上です",
+                hint_ja="値を直してください",
             )
         values = {
             "gpus": gpus,
@@ -137,14 +145,22 @@ class CapacityService:
         """A tenant's part of a pool (`pool` names it, or its number in `quota`), and what it lends and borrows."""
         self.known_tenant(quota.tenant)
         if min(quota.nominal, quota.lends, quota.borrows) < 0 or quota.lends > quota.nominal:
-            raise WindowInvalid("a quota is 0 or more, and lends at most what it has", hint="lower `lends`")
+            raise WindowInvalid(
+                "a quota is 0 or more, and lends at most what it has",
+                hint="lower `lends`",
+                fact_ja="割当枠は 0 以上で、貸出は割当枠までです",
+                hint_ja="貸出の上限（`lends`）を下げてください",
+            )
         with self.database.write(alone=False) as connection:
             found = next(
                 (each for each in read_pools(connection) if pool == each.id or quota.pool == each.number), None
             )
             if found is None:
                 raise NameUnknown(
-                    f"there is no pool {pool or quota.pool!r}", hint="`sekisho reserve pools` names them"
+                    f"there is no pool {pool or quota.pool!r}",
+                    hint="`sekisho reserve pools` names them",
+                    fact_ja=f"プール {pool or quota.pool} はありません",
+                    hint_ja="`sekisho reserve pools` で一覧を確認してください",
                 )
             lock_pools(connection, [found.number])
             store.set_quota(connection, msgspec.structs.replace(quota, pool=found.number))
@@ -198,6 +214,8 @@ class CapacityService:
                 raise NotFree(
                     "no allowed pool has so many GPUs free for so long in that time",
                     hint="ask `sekisho reserve find` for what can be had, or join the waitlist",
+                    fact_ja="許可された拠点に、この数の GPU がこの期間そろって空いているプールはありません",
+                    hint_ja="`sekisho reserve find` で予約できる枠を調べるか、キャンセル待ちに登録してください",
                 )
             booking = self.booking(wanted, placement, pools, key=key, digest=digest)
             decision = self._decide(booking, who=who, now=now)
@@ -208,7 +226,12 @@ class CapacityService:
                     continue
                 case _:
                     raise _refusal(decision, pools)
-        raise NotFree("others were faster each time", hint="try again")
+        raise NotFree(
+            "others were faster each time",
+            hint="try again",
+            fact_ja="他の予約が先に成立しました",
+            hint_ja="もう一度試してください",
+        )
 
     def book_offer(self, offer_id: str, *, tenant: str, who: str, key: str = "") -> Reservation:
         """What was offered, at the price that was offered."""
@@ -220,11 +243,21 @@ class CapacityService:
             stored = store.find_offer(connection, offer_id, now=now)
             pools = {pool.number: pool for pool in read_pools(connection)}
         if stored is None or stored.wanted.tenant != tenant:
-            raise OfferGone(f"there is no offer {offer_id!r} any more", hint="ask `sekisho reserve find` again")
+            raise OfferGone(
+                f"there is no offer {offer_id!r} any more",
+                hint="ask `sekisho reserve find` again",
+                fact_ja=f"提案 {offer_id} はもう有効ではありません",
+                hint_ja="`sekisho reserve find` でもう一度調べてください",
+            )
         # The policy may have changed since the offer was made.
         allowed = self.allowed(tenant, stored.wanted.data_class)
         if any(pools[part.pool].site not in allowed for part in stored.offer.placement.parts):
-            raise NotAllowed("the policy no longer allows this site", hint="ask `sekisho reserve find` again")
+            raise NotAllowed(
+                "the policy no longer allows this site",
+                hint="ask `sekisho reserve find` again",
+                fact_ja="この拠点は、現在のポリシーでは許可されていません",
+                hint_ja="`sekisho reserve find` でもう一度調べてください",
+            )
         check_window(stored.offer.placement.first, stored.offer.placement.until, now=now)
         booking = self.booking(stored.wanted, stored.offer.placement, pools, key=key, digest=digest)
         booking = msgspec.structs.replace(
@@ -437,15 +470,30 @@ class CapacityService:
     def known_tenant(self, tenant: str) -> None:
         """NameUnknown when the federation has no such tenant."""
         if tenant not in self._tenants():
-            raise NameUnknown(f"there is no tenant {tenant!r}", hint="`sekisho status` names the tenants")
+            raise NameUnknown(
+                f"there is no tenant {tenant!r}",
+                hint="`sekisho status` names the tenants",
+                fact_ja=f"テナント {tenant} はありません",
+                hint_ja="`sekisho status` でテナントを確認してください",
+            )
 
     def checked(self, wanted: Wanted, *, now: float) -> frozenset[str]:
         """The sites that residency allows; a fault when the wish can't be one."""
         self.known_tenant(wanted.tenant)
         if not 1 <= wanted.gpus_min <= wanted.gpus <= MAX_GPUS:
-            raise WindowInvalid("the number of GPUs is not between 1 and 1,000,000", hint="give 1 or more GPUs")
+            raise WindowInvalid(
+                "the number of GPUs is not between 1 and 1,000,000",
+                hint="give 1 or more GPUs",
+                fact_ja="GPU の数は 1～1,000,000 の範囲で指定してください",
+                hint_ja="1 以上の数を指定してください",
+            )
         if wanted.latest < wanted.first:
-            raise WindowInvalid("the latest start is before the earliest", hint="exchange them")
+            raise WindowInvalid(
+                "the latest start is before the earliest",
+                hint="exchange them",
+                fact_ja="最も遅い開始が、最も早い開始より前です",
+                hint_ja="二つを入れ替えてください",
+            )
         check_window(wanted.first, wanted.first + wanted.slots, now=now)
         check_end(wanted.latest, wanted.latest + wanted.slots, now=now)
         pools = self.pools()
@@ -453,22 +501,37 @@ class CapacityService:
         for gpu in wanted.gpu_models:
             if gpu not in known:
                 raise NameUnknown(
-                    f"no pool has GPUs of the model {gpu!r}", hint=f"there are: {', '.join(sorted(known)) or 'none'}"
+                    f"no pool has GPUs of the model {gpu!r}",
+                    hint=f"there are: {', '.join(sorted(known)) or 'none'}",
+                    fact_ja=f"機種 {gpu} の GPU があるプールはありません",
+                    hint_ja=f"利用できる機種：{'、'.join(sorted(known)) or 'なし'}",
                 )
         for site in wanted.sites:
             if site not in {pool.site for pool in pools}:
-                raise NameUnknown(f"no pool stands at {site!r}", hint="`sekisho reserve pools` names them")
+                raise NameUnknown(
+                    f"no pool stands at {site!r}",
+                    hint="`sekisho reserve pools` names them",
+                    fact_ja=f"拠点 {site} にプールはありません",
+                    hint_ja="`sekisho reserve pools` で一覧を確認してください",
+                )
         allowed = self.allowed(wanted.tenant, wanted.data_class)
         if not allowed & {pool.site for pool in pools}:
             raise NotAllowed(
                 f"no site with GPUs may serve {wanted.data_class} work of {wanted.tenant}",
                 hint="`sekisho why` says which rule closes which site",
+                fact_ja=f"{wanted.tenant} の {wanted.data_class} の処理を許可された、GPU のある拠点はありません",
+                hint_ja="拠点ごとの根拠は `sekisho why` で確認できます",
             )
         return allowed
 
 
 def _key_reused() -> KeyReused:
-    return KeyReused("this idempotency key belongs to another request", hint="use a new key for a new request")
+    return KeyReused(
+        "this idempotency key belongs to another request",
+        hint="use a new key for a new request",
+        fact_ja="この冪等キーは別のリクエストで使用済みです",
+        hint_ja="新しいリクエストには新しいキーを使ってください",
+    )
 
 
 def _refusal(refused: Decision, pools: dict[int, Pool]) -> ReserveFault:
@@ -479,20 +542,34 @@ def _refusal(refused: Decision, pools: dict[int, Pool]) -> ReserveFault:
         case "key":
             return _key_reused()
         case "unknown":
-            return NameUnknown(f"the pool {name} is gone", hint="ask `sekisho reserve find` again")
+            return NameUnknown(
+                f"the pool {name} is gone",
+                hint="ask `sekisho reserve find` again",
+                fact_ja=f"プール {name} はなくなりました",
+                hint_ja="`sekisho reserve find` でもう一度調べてください",
+            )
         case "limit":
             return OverLimit(
                 f"the tenant may hold {refused.free} more GPUs of {name} in this window",
                 hint="ask for fewer, another pool, or a higher limit",
+                fact_ja=f"この期間に、このテナントが {name} で追加できる GPU は {refused.free} 基です",
+                hint_ja="数を減らす、別のプールを選ぶ、または上限の引き上げを依頼してください",
             )
         case "taken":
             return NotFree(
                 f"{name} has {refused.free} GPUs free in this window",
                 hint="ask `sekisho reserve find` for what can be had, or join the waitlist",
+                fact_ja=f"この期間に空いている {name} の GPU は {refused.free} 基です",
+                hint_ja="`sekisho reserve find` で予約できる枠を調べるか、キャンセル待ちに登録してください",
             )
 
 
 def _smaller_than_sold(error: Exception, name: str) -> Exception:
     if "capacity_oversold" in str(error):
-        return NotFree(f"more GPUs of {name} are sold than would be left", hint="cancel or move reservations first")
+        return NotFree(
+            f"more GPUs of {name} are sold than would be left",
+            hint="cancel or move reservations first",
+            fact_ja=f"{name} には、変更後の数を超える予約があります",
+            hint_ja="先に予約を取り消すか、移動してください",
+        )
     return error

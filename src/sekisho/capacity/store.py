@@ -27,7 +27,10 @@ def find(connection: sa.Connection, reservation: str) -> Reservation:
     row = connection.execute(tables.reservation.select().where(tables.reservation.c.id == reservation)).one_or_none()
     if row is None:
         raise NameUnknown(
-            f"there is no reservation {reservation!r}", hint="`sekisho reserve list` names the reservations"
+            f"there is no reservation {reservation!r}",
+            hint="`sekisho reserve list` names the reservations",
+            fact_ja=f"予約 {reservation} はありません",
+            hint_ja="`sekisho reserve list` で一覧を確認してください",
         )
     return read(row)
 
@@ -111,7 +114,12 @@ def replace(
 
 
 def stale(reservation: str) -> Changed:
-    return Changed(f"{reservation} was changed by somebody else in the meantime", hint="read it again, then decide")
+    return Changed(
+        f"{reservation} was changed by somebody else in the meantime",
+        hint="read it again, then decide",
+        fact_ja=f"予約 {reservation} は、ほかの人が先に変更しました",
+        hint_ja="最新の内容を確認してから、もう一度操作してください",
+    )
 
 
 def versions(connection: sa.Connection, reservation: str) -> list[Version]:

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from sekisho.capacity import store, tables
 from sekisho.capacity.faults import NotAllowed
 from sekisho.capacity.grid import HORIZON_SLOTS, current_slot
-from sekisho.capacity.index import CapacityIndex
-from sekisho.capacity.model import Reservation, State, Wanted
+from sekisho.capacity.index import CapacityIndex, read_pools
+from sekisho.capacity.model import Notice, Reservation, State, Wanted
 from sekisho.capacity.search import NEVER
 from sekisho.capacity.service import CapacityService
 from sekisho.kernel.clock import Clock
@@ -186,4 +186,38 @@ def _overlaps(pools: tuple[int, ...], first: int, until: int) -> sa.FromClause:
             column.first < until,
             column.until > first,
         ),
+    )
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """The reservations of this moment. `unclaimed`: running, their owners were warned; `told`: notices since
+    yesterday; `waiting`: how many wishes wait."""
+
+    gpus: int = 0
+    free: int = 0
+    unclaimed: tuple[Reservation, ...] = ()
+    told: tuple[Notice, ...] = ()
+    waiting: int = 0
+
+
+def standing(connection: sa.Connection, *, now: float) -> Standing:
+    """One look for the first page: a few short queries, whatever the number of reservations."""
+    here, column = current_slot(now), tables.reservation.c
+    pools = read_pools(connection)
+    numbers = tuple(pool.number for pool in pools)
+    held = _overlaps(numbers, here, here + 1)
+    taken = connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(tables.allocation.c.gpus), 0)).select_from(held))
+    running = connection.execute(
+        tables.reservation.select()
+        .where(column.id.in_(sa.select(tables.allocation.c.reservation).select_from(held)))
+        .order_by(column.starts_ms)
+    )
+    open_now = (store.read(row) for row in running)
+    gpus = sum(pool.gpus for pool in pools)
+    return Standing(
+        gpus=gpus,
+        free=max(gpus - int(taken or 0), 0),
+        unclaimed=tuple(each for each in open_now if each.body.warned and not each.body.claimed),
+        told=tuple(each for each in store.notices(connection) if each.at_ms >= (now - 86_400) * 1000),
+        waiting=int(connection.scalar(sa.select(sa.func.count()).select_from(tables.wait)) or 0),
     )

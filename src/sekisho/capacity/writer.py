@@ -39,7 +39,12 @@ class GroupWriter:
         future: Future[Decision] = Future()
         with self._wake:
             if self._closed:
-                raise ReserveFault("the control plane is ending", hint="try again when it runs")
+                raise ReserveFault(
+                    "the control plane is ending",
+                    hint="try again when it runs",
+                    fact_ja="コントロールプレーンは終了処理中です",
+                    hint_ja="起動してから、もう一度試してください",
+                )
             self._waiting.append((booking, who, future))
             self._wake.notify()
         return future

@@ -31,6 +31,8 @@ class _Problem(msgspec.Struct, kw_only=True):
     detail: str = ""
     code: str = "control.answer"
     hint: str = ""
+    detail_ja: str = ""
+    hint_ja: str = ""
 
 
 def call(
@@ -101,4 +103,6 @@ def _refusal(response: httpx.Response) -> ControlRefused:
     except msgspec.DecodeError:
         problem = _Problem()
     fact = problem.detail or f"the control plane answered {response.status_code}"
-    return ControlRefused(fact, code=problem.code, hint=problem.hint)
+    return ControlRefused(
+        fact, code=problem.code, hint=problem.hint, fact_ja=problem.detail_ja, hint_ja=problem.hint_ja
+    )

@@ -106,12 +106,14 @@ def _let_go_of_a_closed_terminal() -> None:
 
 def print_fault(error: SekishoError) -> None:
     """Fact, code and next step, on standard error."""
-    lines = [f"{texts.FAULT}: {error.fact} [{error.code}]"]
+    ja = texts.language() == "ja"
+    fact, hint = (error.fact_ja or error.fact, error.hint_ja or error.hint) if ja else (error.fact, error.hint)
+    lines = [f"{texts.FAULT}: {fact} [{error.code}]"]
     meaning = next((room.CODES[error.code] for room in _WITH_CODES if error.code in room.CODES), None)
-    if texts.language() == "ja" and meaning is not None:
+    if ja and meaning is not None and not error.fact_ja:
         lines.insert(0, meaning.ja)
-    if error.hint:
-        lines.append(f"{texts.NEXT_STEP}: {error.hint}")
+    if hint:
+        lines.append(f"{texts.NEXT_STEP}: {hint}")
     click.echo("\n".join(lines), err=True)
 
 

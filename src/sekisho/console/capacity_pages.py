@@ -24,7 +24,7 @@ from sekisho.console.gateway import choices
 from sekisho.console.http import frame_of, left_cookie, page, query_of, redirect, signed_in
 from sekisho.console.i18n import Translator
 from sekisho.console.inject import Asked, Form, TheActor, TheControl, TheSessions
-from sekisho.console.render import Frame, duration
+from sekisho.console.render import Frame, length
 from sekisho.console.services import Control
 from sekisho.console.sign_in import require_form
 from sekisho.console.timeline import COLUMNS
@@ -165,7 +165,7 @@ def _overview(
         waiting = len(reserve.life.waitlist())
     except SekishoError as error:
         failed = told(error, t)
-    bars, height = views.bars_of(rows, span, t)
+    bars, height = views.bars_of(rows, span)
     return views.CapacityView(
         filters=filters,
         start=unix_s(span.first),
@@ -241,9 +241,9 @@ def _offer_row(offer: Offer, wanted: Wanted, names: Names, t: Translator) -> vie
         match kind:
             case "later":
                 late_s = (placed.first - wanted.latest) * SLOT_S
-                differs.append(t("begins %(time)s later", time=duration(late_s, t)))
+                differs.append(t("begins %(time)s later", time=length(late_s, t)))
             case "shorter":
-                short, whole = duration(slots * SLOT_S, t), duration(wanted.slots * SLOT_S, t)
+                short, whole = length(slots * SLOT_S, t), length(wanted.slots * SLOT_S, t)
                 differs.append(t("%(short)s instead of %(whole)s", short=short, whole=whole))
             case "fewer":
                 differs.append(t("%(few)s GPUs instead of %(all)s", few=placed.gpus, all=wanted.gpus))
@@ -319,5 +319,5 @@ def _why_waiting(wanted: Wanted, reserve: ReserveOffice, names: Names, t: Transl
     )
     if soonest is None:
         return said + " " + t("It fits nowhere within four years.")
-    days = duration((soonest - wanted.first) * SLOT_S, t)
+    days = length((soonest - wanted.first) * SLOT_S, t)
     return said + " " + t("All of it would fit %(time)s later.", time=days)

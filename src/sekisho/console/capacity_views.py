@@ -352,14 +352,13 @@ def row_of(held: Reservation, names: Names) -> Row:
     )
 
 
-def bars_of(rows: Sequence[Row], span: Span, t: Translator) -> tuple[tuple[Bar, ...], int]:
+def bars_of(rows: Sequence[Row], span: Span) -> tuple[tuple[Bar, ...], int]:
     return lanes(
         (
             (
                 row.held,
                 f"{row.held.body.gpus} · {row.held.body.tenant}",
-                t("Reservation of %(tenant)s: %(where)s", tenant=row.held.body.tenant, where=row.where)
-                + f" · {row.held.id}",
+                f"{row.held.body.gpus} · {row.held.body.tenant} · {row.where} · {row.held.id}",
                 row.firmness,
             )
             for row in rows

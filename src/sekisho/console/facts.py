@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 
+from sekisho.capacity.survey import Standing, standing
 from sekisho.console.services import Control, Fault, JournalState, LedgerState, TableState
 from sekisho.console.workers import WorkerReport
 from sekisho.federation.model import Endpoint, Operator, Site
@@ -84,6 +85,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     declared_until: dict[str, float] = {}
     proposals: tuple[Proposal, ...] = ()
     ledger: LedgerState = LedgerState()
+    reserved: Standing = Standing()
 
     @property
     def endpoints(self) -> tuple[EndpointLive, ...]:
@@ -113,6 +115,7 @@ class _Stored(msgspec.Struct, frozen=True, kw_only=True):
     declared_until: dict[str, float]
     enrolled: tuple[Enrolled, ...]
     proposals: tuple[Proposal, ...]
+    reserved: Standing
 
 
 class _Ending(msgspec.Struct):
@@ -141,6 +144,7 @@ async def gather(control: Control) -> Facts:
                 },
                 enrolled=enrolled,
                 proposals=proposals,
+                reserved=standing(connection, now=now),
             )
 
     found, reports = await asyncio.gather(asyncio.to_thread(stored), control.workers())
@@ -161,6 +165,7 @@ async def gather(control: Control) -> Facts:
         declared_until=found.declared_until,
         proposals=found.proposals,
         ledger=control.ledger(),
+        reserved=found.reserved,
     )
 
 

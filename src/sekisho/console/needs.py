@@ -36,7 +36,13 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 
 def needs(facts: Facts, t: Translator) -> tuple[Need, ...]:
     found = [*_control(facts, t), *_workers(facts, t), *_routes(facts, t), *_endpoints(facts, t), *_dates(facts, t)]
-    found += [*_policies(facts, t), *_sites(facts, t), *_evidence(facts, t), *_refusals(facts, t)]
+    found += [
+        *_policies(facts, t),
+        *_sites(facts, t),
+        *_evidence(facts, t),
+        *_reserved(facts, t),
+        *_refusals(facts, t),
+    ]
     return tuple(sorted(found, key=lambda need: _RANK[need.severity]))
 
 
@@ -280,6 +286,41 @@ def _evidence(facts: Facts, t: Translator) -> Iterator[Need]:
             owner=live.operator.name if attested else t("Administrator of this machine"),
             action=t("Look at the evidence"),
             href=f"/sites/{row.site}?tab=evidence",
+        )
+
+
+def _reserved(facts: Facts, t: Translator) -> Iterator[Need]:
+    """Owners that did not come, reservations that lost their place, wishes that wait."""
+    for held in facts.reserved.unclaimed:
+        yield Need(
+            severity="act",
+            title=t("Nobody uses the reservation %(id)s of %(tenant)s", id=held.id, tenant=held.body.tenant),
+            why=t("It is reclaimed without a refund two hours after its beginning, unless its owner comes."),
+            owner=held.body.tenant,
+            action=t("Look at the reservation"),
+            href=f"/reservations/{held.id}",
+        )
+    for notice in {each.reservation: each for each in reversed(facts.reserved.told)}.values():
+        if notice.kind in ("displaced", "re-planned"):
+            lost = notice.kind == "displaced"
+            yield Need(
+                severity="act" if lost else "watch",
+                title=t("The reservation %(id)s lost its GPUs", id=notice.reservation)
+                if lost
+                else t("The reservation %(id)s was planned anew", id=notice.reservation),
+                why=notice.ja if t.language == "ja" else notice.en,
+                owner=notice.tenant,
+                action=t("Look at the reservation"),
+                href=f"/reservations/{notice.reservation}",
+            )
+    if facts.reserved.waiting:
+        yield Need(
+            severity="watch",
+            title=t.many("%(n)s wish for GPUs waits", "%(n)s wishes for GPUs wait", facts.reserved.waiting),
+            why=t("Each is booked by itself as soon as it fits."),
+            owner=t("Nobody"),
+            action=t("Look at the waitlist"),
+            href="/capacity/waitlist",
         )
 
 

@@ -140,6 +140,14 @@ def _numbers(facts: Facts, t: Translator) -> tuple[Number, ...]:
         note=t("of %(n)s at all endpoints", n=f"{slots:,}") if answers else t("no gateway answers"),
         state="ok" if answers else "failed",
     )
+    reserved = facts.reserved
+    if reserved.gpus:
+        capacity = Number(
+            label=t("GPUs free now"),
+            value=f"{reserved.free:,}",
+            note=t("of %(n)s in all pools", n=f"{reserved.gpus:,}"),
+            href="/capacity",
+        )
     return (
         refusals,
         capacity,

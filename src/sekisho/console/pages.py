@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import parse_qsl
 
 from litestar import Response, get
 
@@ -181,6 +182,16 @@ def left_label(path: str, t: Translator) -> str:
             label = t("Site %(id)s", id=site)
         case ["endpoints", endpoint]:
             label = t("Endpoint %(id)s", id=endpoint)
+        case ["reservations", reservation]:
+            label = t("Reservation %(id)s", id=reservation)
+        case ["pools", pool]:
+            label = t("Pool %(name)s", name=pool)
+        case ["capacity"]:
+            label = t("Reservations: %(what)s", what=_values(query))
+        case ["capacity", "find"]:
+            asked = dict(parse_qsl(query))
+            what = " · ".join(asked[name] for name in ("gpus", "gpu", "tenant") if asked.get(name))
+            label = t("GPUs: %(what)s", what=what)
         case ["gateway", "why"]:
             label = t("Why? %(what)s", what=_values(query))
         case ["gateway", "dry-run"]:

@@ -303,7 +303,7 @@ async def _pool(
         blocks, _ = reserve.survey.taken(here, here + HORIZON_SLOTS, pools=(pool.number,), blocks=True)
         held = reserve.survey.reservations(span.first, span.until, pools=(pool.number,), limit=views.PAGE_ROWS)
         rows = tuple(views.row_of(each, names) for each in held)
-        bars, height = views.bars_of(rows, span, t)
+        bars, height = views.bars_of(rows, span)
         with control.database.read() as connection:
             quotas = tuple(store.quotas(connection, pool.number))
             events = tuple(changes(connection, subjects=(f"pool/{name}"[:160],), limit=_EVENTS))

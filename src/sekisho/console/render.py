@@ -120,6 +120,22 @@ def duration(seconds: float, t: Translator) -> str:
     return t("%(n)s d", n=f"{seconds / 86400:.0f}")
 
 
+def length(seconds: float, t: Translator) -> str:
+    """A length to its last minute: `14 d`, `10 d 12 h`, `45 min`."""
+    minutes = round(seconds / 60)
+    days, hours, rest = minutes // 1440, minutes // 60 % 24, minutes % 60
+    parts = [
+        text
+        for n, text in (
+            (days, t("%(n)s d", n=f"{days:,}")),
+            (hours, t("%(n)s h", n=hours)),
+            (rest, t("%(n)s min", n=rest)),
+        )
+        if n
+    ]
+    return " ".join(parts) or t("%(n)s min", n=0)
+
+
 @cache
 def environment() -> jinja2.Environment:
     made = jinja2.Environment(
@@ -148,6 +164,13 @@ def _render(template: str, view: View, frame: Frame) -> bytes:
     return (
         environment()
         .get_template(template)
-        .render(v=view, frame=frame, _=t, many=t.many, duration=lambda seconds: duration(seconds, t))
+        .render(
+            v=view,
+            frame=frame,
+            _=t,
+            many=t.many,
+            duration=lambda seconds: duration(seconds, t),
+            length=lambda seconds: length(seconds, t),
+        )
         .encode()
     )

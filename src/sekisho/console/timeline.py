@@ -76,7 +76,7 @@ def peaks(taken: Iterable[Taken], span: Span) -> tuple[int, ...]:
     width = span.until - span.first
     ordered = sorted(steps)
     level = 0
-    for at, following in zip(ordered, [*ordered[1:], span.until], strict=True):
+    for at, following in zip(ordered, [*ordered[1:], span.until], strict=False):
         level += steps[at]
         left = (at - span.first) * COLUMNS // width
         right = -(-(following - span.first) * COLUMNS // width)
