@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from running import free_ports, until
 from test_console import AXE, DESKTOP, PHONE, browser
 
@@ -183,4 +184,153 @@ def test_every_screen_is_accessible_and_fits(
             found = page.evaluate("axe.run()")
             violations = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]]
             assert violations == [], (path, name)
+    page.context.close()
+
+
+def test_a_window_is_found_booked_changed_and_cancelled_without_javascript(
+    browser: Browser, reserved: Reserved
+) -> None:
+    page = enter(browser, reserved, "en", java_script_enabled=False)
+    page.goto(reserved.url + "/capacity/find")
+    page.select_option("select[name=class]", "confidential")
+    page.fill("input[name=gpus]", "64")
+    page.check("input[name=gpu][value=h100]")
+    page.fill("input[name=start]", reserved.day(400))
+    page.fill("input[name=length]", "2")
+    page.select_option("select[name=unit]", "weeks")
+    page.get_by_role("button", name="Ask").click()
+    # the hospital has 64 GPUs of its own of the pool in Japan; the pool overseas is closed to its class
+    expect(page.locator("#answer")).to_contain_text("Yes: 64 × azure-japan-east.h100")
+    closed = page.locator("tr").filter(has_text="closed by the policy")
+    expect(closed).to_contain_text("site-in-jurisdiction")
+    page.get_by_role("button", name="Book").first.click()
+    expect(page.locator("h1")).to_contain_text("Reservation of hospital")
+    name = page.url.rsplit("/", 1)[1]
+    held = reserved.capacity.get(name)
+    assert (held.body.gpus, held.body.until - held.body.first) == (64, 14 * 96)
+
+    page.get_by_text("Shrink", exact=True).click()
+    page.fill("form:has(input[value=shrink]) input[name=gpus]", "32")
+    page.get_by_role("button", name="Show what comes back").click()
+    half = f"{held.body.price_yen // 2:,}"
+    expect(page.locator("#consequence")).to_contain_text(f"¥{half}")  # a year ahead everything comes back
+    assert reserved.capacity.get(name) == held, "nothing was done yet"
+    page.get_by_role("button", name="Shrink it").click()
+    assert reserved.capacity.get(name).body.gpus == 32
+
+    page.get_by_role("link", name="Cancel…").click()
+    button = page.get_by_role("button", name="Cancel it")
+    expect(button).to_contain_text(f"¥{half} back")
+    button.click()
+    expect(page.locator(".lead")).to_contain_text("cancelled")
+    assert reserved.capacity.get(name).body.refund_yen == held.body.price_yen
+    page.get_by_role("link", name="Events").click()
+    assert [row.inner_text() for row in page.locator("tbody tr td:nth-child(4)").all()] == [
+        "cancelled",
+        "shrunk",
+        "booked",
+    ]
+    page.context.close()
+
+
+def test_what_somebody_else_changed_meanwhile_is_not_changed_blindly(browser: Browser, reserved: Reserved) -> None:
+    name = reserved.book("developer", gpus=8, day=410, days=2)
+    page = enter(browser, reserved, "ja")
+    page.goto(f"{reserved.url}/reservations/{name}?do=cancel")
+    held = reserved.capacity.get(name)
+    reserved.life.extend(name, until=held.body.until + 4, version=None, who="another")
+    page.locator("#consequence button").click()
+    expect(page.get_by_role("alert")).to_contain_text("ほかの人が先に変更しました")
+    assert reserved.capacity.get(name).body.state == "booked"
+    page.context.close()
+
+
+def test_an_offer_that_is_gone_says_so_and_brings_new_ones(browser: Browser, reserved: Reserved) -> None:
+    page = enter(browser, reserved, "en")
+    page.goto(reserved.url + question(reserved, gpu="h200", gpus=8))
+    remaining = page.locator("count-down")
+    expect(remaining).to_have_text(re.compile(r"^[0-4]:[0-5]\d$"))
+    page.locator("input[name=offer]").first.evaluate("field => { field.value = 'rv-long-gone' }")
+    page.get_by_role("button", name="Book").first.click()
+    expect(page.get_by_role("alert").first).to_contain_text("reserve.offer_gone")
+    assert page.get_by_role("button", name="Book").count() >= 6
+    page.context.close()
+
+
+def test_the_waitlist_says_why_it_waits_and_what_leaving_costs(browser: Browser, reserved: Reserved) -> None:
+    wish = reserved.wish("manufacturer", gpus=500, day=10, days=14, gpu="h200")
+    joined = reserved.life.join_waitlist(wish)
+    page = enter(browser, reserved, "en")
+    page.goto(reserved.url + "/capacity/waitlist")
+    row = page.locator(f"#{joined.id}")
+    expect(row).to_contain_text("Of 500 GPUs")
+    row.get_by_role("link", name="Take off").click()
+    expect(page.locator(".box-danger")).to_contain_text("loses its place")
+    page.get_by_role("button", name="Take it off").click()
+    expect(page.locator(f"#{joined.id}")).to_have_count(0)
+    page.context.close()
+
+
+def test_maintenance_shows_whom_it_touches_before_it_is_done(browser: Browser, reserved: Reserved) -> None:
+    name = reserved.book("developer", gpus=200, day=700, days=2, gpu="b200")
+    page = enter(browser, reserved, "en")
+    page.goto(reserved.url + "/pools/softbank-osaka.b200")
+    form = page.locator("form:has(input[value=block])")
+    form.locator("input[name=start]").fill(reserved.day(700))
+    form.locator("input[name=end]").fill(reserved.day(702))
+    form.locator("input[name=gpus]").fill("100")
+    form.get_by_role("button").click()
+    expect(page.locator("#consequence")).to_contain_text("1 reservation is planned anew")
+    assert reserved.capacity.get(name).version == 1
+    page.get_by_role("button", name="Take them out").click()
+    after = reserved.capacity.get(name)
+    assert after.version == 2
+    page.goto(reserved.url + "/capacity/notices")
+    expect(page.locator("tbody")).to_contain_text(name)
+    page.goto(reserved.url + "/")
+    expect(page.locator("main")).to_contain_text(f"The reservation {name}")
+    page.context.close()
+
+
+def test_every_reservation_is_reached_once_and_no_page_is_a_flood(browser: Browser, reserved: Reserved) -> None:
+    page = enter(browser, reserved, "en")
+    page.goto(reserved.url + "/capacity?days=1461&tenant=developer")
+    seen: list[str] = []
+    while True:
+        rows = page.locator("table.passages tbody th").all_inner_texts()
+        assert len(rows) <= 25
+        assert page.locator(".timeline-bars a").count() == len(rows), "what the table has, the picture has"
+        seen += rows
+        following = page.locator("a[rel=next]")
+        if not following.count():
+            break
+        page.goto(reserved.url + str(following.get_attribute("href")))
+    known = reserved.capacity.reservations(tenant="developer", state="booked", limit=2000)
+    assert sorted(seen) == sorted(each.id for each in known)
+    page.context.close()
+
+
+def test_the_picture_is_reached_by_keyboard(browser: Browser, reserved: Reserved) -> None:
+    page = enter(browser, reserved, "en")
+    page.goto(reserved.url + "/capacity?days=366")
+    page.locator(".timeline-bars a").first.focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('.timeline-bars') !== null")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("/reservations/rv-"))
+    page.context.close()
+
+
+def test_forms_from_elsewhere_change_nothing(browser: Browser, reserved: Reserved) -> None:
+    page = enter(browser, reserved, "en")
+    for path in (
+        "/capacity/find",
+        f"/reservations/{reserved.first}",
+        "/capacity/pools",
+        "/pools/softbank-osaka.b200",
+        "/capacity/waitlist/rv-1/leave",
+    ):
+        answer = page.request.post(reserved.url + path, form={"do": "cancel", "version": "1", "csrf": "0" * 64})
+        assert answer.status == 403, path
+    assert reserved.capacity.get(reserved.first).version == 1
     page.context.close()
