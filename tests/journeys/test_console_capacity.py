@@ -64,7 +64,7 @@ class Reserved:
             )
             for _ in range(BOOKED - 1)
         ]
-        with ThreadPoolExecutor(16) as many:  # one commit is for many bookings
+        with ThreadPoolExecutor(4) as many:  # one commit is for many bookings
             list(many.map(lambda wish: self.capacity.book(wish, who="admin"), wishes))
         self.life.block(
             "softbank-osaka.b200",

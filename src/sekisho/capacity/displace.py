@@ -46,7 +46,7 @@ def displace(
     ja = f"予約 {held.id} の GPU は解放されました。理由：{why[1]}。返金額：{refund} 円。"
     if waits:
         en += " The wish is on the waitlist."
-        ja += "希望は待機リストに登録しました。"
+        ja += "希望はキャンセル待ちに登録しました。"
     tell(connection, held, now=now, kind=state, en=en, ja=ja)
     if waits:
         store.insert_waiting(connection, Waiting(id=new_id(), at_ms=int(now * 1000), wanted=wish_of(body, now=now)))

@@ -442,7 +442,7 @@ class LifeService:
             store.insert(connection, made, now=now, who="system", why="from the waitlist")
             store.remove_waiting(connection, each.id)
             en = f"A wish from the waitlist was booked: {made.id}."
-            tell(connection, made, now=now, kind="filled", en=en, ja=f"待機リストから予約しました：{made.id}。")
+            tell(connection, made, now=now, kind="filled", en=en, ja=f"キャンセル待ちから予約しました：{made.id}。")
             filled += 1
         return filled
 

@@ -19,9 +19,9 @@ from sekisho.capacity.model import Pool
 from sekisho.cli import reserve_texts as texts
 from sekisho.cli.control_client import call
 from sekisho.cli.local import home_option, json_option
-from sekisho.cli.texts import Text
+from sekisho.cli.texts import Text, language
 from sekisho.cli.workload import run
-from sekisho.console.capacity_api import OfferView, PartView, ReservationView, WaitingView
+from sekisho.console.capacity_api import OfferView, PartView, ReservationView, WaitingView, WhereView
 from sekisho.kernel.classes import LABELS
 
 _BASE = "/api/v1/reserve"
@@ -66,6 +66,13 @@ def _wish_options(command: _Command) -> _Command:
     ):  # fmt: skip
         command = option(command)
     return command
+
+
+_dry_run_option = click.option("--dry-run", is_flag=True, help=str(texts.OPTION_DRY_RUN))
+
+
+def _dry(dry_run: bool) -> dict[str, str]:
+    return {"dry_run": "true"} if dry_run else {}
 
 
 @click.group(help=str(texts.RESERVE))
@@ -123,6 +130,28 @@ def find(*, as_json: bool, root: Path, **given: Any) -> None:
     _table((texts.COLUMN_ID, texts.COLUMN_WHEN, texts.COLUMN_WHERE, texts.COLUMN_YEN, texts.COLUMN_DIFFERS), rows)
 
 
+@reserve.command(help=str(texts.WHERE))
+@_wish_options
+@json_option
+@home_option
+def where(*, as_json: bool, root: Path, **given: Any) -> None:
+    """The help is `texts.WHERE`."""
+    found = call(root, "POST", f"{_BASE}/where", body=_wish(given), answer=list[WhereView])
+    if _as_json(as_json, found):
+        return
+    rows = []
+    for each in found:
+        at = "–" if each.fits_at is None else _minute(each.fits_at)
+        if not each.wished:
+            why = str(texts.NOT_ASKED)
+        elif each.reasons:
+            why = " ".join(reason.ja if language() == "ja" else reason.en for reason in each.reasons)
+        else:
+            why = "–"
+        rows.append((each.pool, str(texts.YES if each.allowed else texts.NO), each.free, at, why))
+    _table((texts.COLUMN_POOL, texts.COLUMN_ALLOWED, texts.COLUMN_FREE, texts.COLUMN_FITS, texts.COLUMN_WHY), rows)
+
+
 @reserve.command(help=str(texts.BOOK))
 @click.option("--offer", help=str(texts.OPTION_OFFER))
 @_wish_options
@@ -172,22 +201,26 @@ def list_(*, tenant: str | None, state: str | None, as_json: bool, root: Path) -
 @reserve.command(help=str(texts.EXTEND))
 @click.argument("reservation", metavar="ID")
 @click.option("--end", type=_Time(), required=True, help=str(texts.OPTION_END))
+@_dry_run_option
 @home_option
-def extend(*, reservation: str, end: float, root: Path) -> None:
+def extend(*, reservation: str, end: float, dry_run: bool, root: Path) -> None:
     """The help is `texts.EXTEND`."""
     path = f"{_BASE}/reservations/{quote(reservation, safe='')}/extend"
-    made = call(root, "POST", path, body={"end": end}, answer=ReservationView)
-    click.echo(texts.EXTENDED(id=made.id, end=_minute(made.end), yen=f"{made.price_yen:,}"))
+    made = call(root, "POST", path, query=_dry(dry_run), body={"end": end}, answer=ReservationView)
+    said = texts.WOULD_EXTEND if dry_run else texts.EXTENDED
+    click.echo(said(id=made.id, end=_minute(made.end), yen=f"{made.price_yen:,}"))
 
 
 @reserve.command(help=str(texts.CANCEL))
 @click.argument("reservation", metavar="ID")
+@_dry_run_option
 @home_option
-def cancel(*, reservation: str, root: Path) -> None:
+def cancel(*, reservation: str, dry_run: bool, root: Path) -> None:
     """The help is `texts.CANCEL`."""
     path = f"{_BASE}/reservations/{quote(reservation, safe='')}/cancel"
-    made = call(root, "POST", path, answer=ReservationView)
-    click.echo(texts.CANCELLED(id=made.id, yen=f"{made.refund_yen:,}"))
+    made = call(root, "POST", path, query=_dry(dry_run), answer=ReservationView)
+    said = texts.WOULD_CANCEL if dry_run else texts.CANCELLED
+    click.echo(said(id=made.id, yen=f"{made.refund_yen:,}"))
 
 
 @reserve.command(help=str(texts.WAITLIST))

@@ -24,7 +24,7 @@ from sekisho.capacity.survey import Survey
 from sekisho.console.api import admin_only
 from sekisho.console.inject import TheActor, TheControl
 from sekisho.kernel.classes import LABELS
-from sekisho.residency.model import Verdict
+from sekisho.residency.model import Denied, Reason, Verdict
 
 _NAME = r"^[A-Za-z0-9._-]{1,64}$"
 _ID = r"^[A-Za-z0-9-]{1,32}$"
@@ -35,6 +35,7 @@ At = Annotated[float, Meta(gt=0, le=253_402_300_799)]  # the year 9999
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Id = Annotated[str, PathParameter(pattern=_ID)]
 IfMatch = Annotated[str | None, HeaderParameter(name="If-Match", pattern=_ETAG, required=False)]
+DryRun = Annotated[bool, QueryParameter(name="dry_run", description="Say what it would become, and change nothing.")]
 Key = Annotated[str | None, HeaderParameter(name="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,80}$", required=False)]
 
 
@@ -56,6 +57,10 @@ class ReserveOffice:
         self.rehearsal = rehearsal
         self.survey = survey
         self.verdicts = verdicts
+
+    def changing(self, dry_run: bool) -> LifeService:
+        """Who changes a reservation: the life itself, or its rehearsal."""
+        return self.rehearsal if dry_run else self.life
 
 
 TheOffice: TypeAlias = NamedDependency[ReserveOffice]
@@ -186,6 +191,19 @@ class OfferView(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[PartView, ...]
     price_yen: int
     differs: tuple[str, ...]
+
+
+class WhereView(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool's answer. `wished`: its site and GPU model are asked for. `allowed`: by the policy; `reasons`: why not.
+    `free`: from `start` on, for all of the length. `fits_at`: the first time at which all of it fits within four
+    years."""
+
+    pool: str
+    wished: bool
+    allowed: bool
+    free: int
+    fits_at: int | None
+    reasons: tuple[Reason, ...]
 
 
 class WaitingView(msgspec.Struct, frozen=True, kw_only=True):
@@ -333,6 +351,31 @@ def find(reserve: TheOffice, data: JSONBody[WishBody]) -> list[OfferView]:
     return [views.offer(each) for each in found]
 
 
+@post("/where", operation_id="whereItFits", summary="Each pool's answer to a wish, and why not elsewhere; nothing is "
+      "held", status_code=200, sync_to_thread=True)  # fmt: skip
+def where(reserve: TheOffice, data: JSONBody[WishBody]) -> list[WhereView]:
+    wanted = data.wanted()
+    pools = {pool.number: pool for pool in reserve.capacity.pools()}
+    verdicts = reserve.verdicts(wanted.tenant, wanted.data_class)
+    found = []
+    for fit in reserve.survey.where(wanted):
+        pool = pools.get(fit.pool)
+        if pool is None:
+            continue  # it was made between two looks
+        verdict = verdicts.get(pool.site)
+        found.append(
+            WhereView(
+                pool=pool.id,
+                wished=fit.wished,
+                allowed=fit.allowed,
+                free=fit.free,
+                fits_at=None if fit.at is None else unix_s(fit.at),
+                reasons=verdict.reasons if isinstance(verdict, Denied) else (),
+            )
+        )
+    return found
+
+
 @post("/reservations", operation_id="book", summary="Book a window, all or nothing unless `gpus_min` says otherwise",
       sync_to_thread=True)  # fmt: skip
 def book(
@@ -416,37 +459,63 @@ def get_versions(reserve: TheOffice, name: Id) -> list[VersionView]:
 @post("/reservations/{name:str}/extend", operation_id="extend", summary="A later end", status_code=200,
       sync_to_thread=True)  # fmt: skip
 def extend(
-    reserve: TheOffice, actor: TheActor, name: Id, data: JSONBody[EndBody], if_match: IfMatch = None
+    *,
+    reserve: TheOffice,
+    actor: TheActor,
+    name: Id,
+    data: JSONBody[EndBody],
+    if_match: IfMatch = None,
+    dry_run: DryRun = False,
 ) -> Response[ReservationView]:
     until = slot_of(data.end, what="`end`")
-    return _answer(reserve, reserve.life.extend(name, until=until, version=_version(if_match), who=actor))
+    return _answer(
+        reserve, reserve.changing(dry_run).extend(name, until=until, version=_version(if_match), who=actor)
+    )
 
 
 @post("/reservations/{name:str}/shrink", operation_id="shrink", summary="An earlier end, fewer GPUs, or both",
       status_code=200, sync_to_thread=True)  # fmt: skip
 def shrink(
-    reserve: TheOffice, actor: TheActor, name: Id, data: JSONBody[LessBody], if_match: IfMatch = None
+    *,
+    reserve: TheOffice,
+    actor: TheActor,
+    name: Id,
+    data: JSONBody[LessBody],
+    if_match: IfMatch = None,
+    dry_run: DryRun = False,
 ) -> Response[ReservationView]:
     until = None if data.end is None else slot_of(data.end, what="`end`")
-    made = reserve.life.shrink(name, until=until, gpus=data.gpus, version=_version(if_match), who=actor)
+    made = reserve.changing(dry_run).shrink(name, until=until, gpus=data.gpus, version=_version(if_match), who=actor)
     return _answer(reserve, made)
 
 
 @post("/reservations/{name:str}/move", operation_id="move", summary="Another beginning", status_code=200,
       sync_to_thread=True)  # fmt: skip
 def move(
-    reserve: TheOffice, actor: TheActor, name: Id, data: JSONBody[StartBody], if_match: IfMatch = None
+    *,
+    reserve: TheOffice,
+    actor: TheActor,
+    name: Id,
+    data: JSONBody[StartBody],
+    if_match: IfMatch = None,
+    dry_run: DryRun = False,
 ) -> Response[ReservationView]:
     first = slot_of(data.start, what="`start`")
-    return _answer(reserve, reserve.life.move(name, first=first, version=_version(if_match), who=actor))
+    return _answer(reserve, reserve.changing(dry_run).move(name, first=first, version=_version(if_match), who=actor))
 
 
 @post("/reservations/{name:str}/transfer", operation_id="transfer", summary="To another tenant", status_code=200,
       sync_to_thread=True)  # fmt: skip
 def transfer(
-    reserve: TheOffice, actor: TheActor, name: Id, data: JSONBody[TenantBody], if_match: IfMatch = None
+    *,
+    reserve: TheOffice,
+    actor: TheActor,
+    name: Id,
+    data: JSONBody[TenantBody],
+    if_match: IfMatch = None,
+    dry_run: DryRun = False,
 ) -> Response[ReservationView]:
-    made = reserve.life.transfer(name, tenant=data.tenant, version=_version(if_match), who=actor)
+    made = reserve.changing(dry_run).transfer(name, tenant=data.tenant, version=_version(if_match), who=actor)
     return _answer(reserve, made)
 
 
@@ -458,8 +527,10 @@ def claim(reserve: TheOffice, actor: TheActor, name: Id) -> Response[Reservation
 
 @post("/reservations/{name:str}/cancel", operation_id="cancel", summary="Give it up; the answer says the refund",
       status_code=200, sync_to_thread=True)  # fmt: skip
-def cancel(reserve: TheOffice, actor: TheActor, name: Id, if_match: IfMatch = None) -> Response[ReservationView]:
-    return _answer(reserve, reserve.life.cancel(name, version=_version(if_match), who=actor))
+def cancel(
+    reserve: TheOffice, actor: TheActor, name: Id, if_match: IfMatch = None, dry_run: DryRun = False
+) -> Response[ReservationView]:
+    return _answer(reserve, reserve.changing(dry_run).cancel(name, version=_version(if_match), who=actor))
 
 
 @get("/waitlist", operation_id="waitlist", summary="In the order in which it is served", sync_to_thread=True)
@@ -506,9 +577,9 @@ def capacity_router() -> Router:
     return Router(
         "/api/v1/reserve",
         route_handlers=[
-            get_pools, put_pool, block, put_quota, fail_site, find, book, book_offer, get_reservations, get_csv,
-            get_calendar, get_reservation, get_versions, extend, shrink, move, transfer, claim, cancel, get_waitlist,
-            join_waitlist, leave_waitlist, get_notices, get_audit,
+            get_pools, put_pool, block, put_quota, fail_site, find, where, book, book_offer, get_reservations,
+            get_csv, get_calendar, get_reservation, get_versions, extend, shrink, move, transfer, claim, cancel,
+            get_waitlist, join_waitlist, leave_waitlist, get_notices, get_audit,
         ],
         guards=[admin_only],
         security=[{"admin": []}],

@@ -27,7 +27,7 @@ from sekisho.console.inject import Asked, Form, TheActor, TheControl, TheSession
 from sekisho.console.render import Frame, length
 from sekisho.console.services import Control
 from sekisho.console.sign_in import require_form
-from sekisho.console.timeline import COLUMNS
+from sekisho.console.timeline import COLUMNS, Area
 from sekisho.console.wishes import Wish, WishUnclear, command, gpu_models, wish_again
 from sekisho.console.zones import zone_of
 from sekisho.kernel.errors import SekishoError
@@ -136,7 +136,7 @@ def _overview(
     chosen: tuple[Pool, ...] = ()
     rows: tuple[views.Row, ...] = ()
     pool_rows: tuple[views.PoolRow, ...] = ()
-    areas: tuple[views.Area, ...] = ()
+    areas: tuple[Area, ...] = ()
     more, unlisted, failed, waiting, following = False, 0, "", 0, ""
     names = Names(control.table(), pools)
     try:
