@@ -125,6 +125,10 @@ FAULTS: dict[str, tuple[str, str]] = {
     "log.archive": ("The log has another archive already.", "name that one with `--to`"),
     "log.no_entry": ("The log has no such entry.", "wait a second; ask older years with `--year`"),
     "log.closed": ("The log of that year is closed.", "nothing: the sequencer goes on in the next one"),
+    "log.clock": (
+        "The clock is more than a year ahead of the newest log.",
+        "set the clock; if it is right, make the directory that the message names",
+    ),
     "log.damaged": ("Files of the log don't agree with each other.", "run `sekisho ledger fsck`, put back a copy"),
     "log.entry": ("A record can't be an entry of the log.", "write it smaller, or as text"),
     "log.fenced": ("Another sequencer has taken the log.", "run only one sequencer on a home directory"),

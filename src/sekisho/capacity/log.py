@@ -6,6 +6,7 @@ The history itself is the outbox: a version is a row anyway, and booking stays a
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +17,9 @@ from sekisho.capacity import tables
 from sekisho.capacity.grid import unix_s
 from sekisho.capacity.model import Body
 from sekisho.ledger.outbox import Waiting
-from sekisho.ledger.tlog.entries import record_entry
+from sekisho.ledger.tlog.entries import EntryRefused, record_entry
 
+_log = logging.getLogger(__name__)
 KIND = "reservation"
 
 
@@ -30,7 +32,14 @@ def waiting(connection: sa.Connection, *, limit: int) -> list[Waiting]:
         .order_by(column.at_ms, column.reservation, column.version)
         .limit(limit)
     )
-    return [_waiting(row) for row in rows]
+    found = []
+    for row in rows:
+        try:
+            found.append(_waiting(row))
+        except (msgspec.MsgspecError, EntryRefused) as error:
+            # A later version's form: it stays where it is, and nothing else waits for it.
+            _log.error("version %d of reservation %s is not logged: %s", row.version, row.reservation, error)
+    return found
 
 
 def logged(connection: sa.Connection, rows: Sequence[Any]) -> None:

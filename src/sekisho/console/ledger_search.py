@@ -17,6 +17,7 @@ import msgspec
 from sekisho.kernel.classes import LABELS
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.receipts import ReceiptRefused, ServedEntry, VerifiedReceipt, read_served, verify_receipt
+from sekisho.ledger.tlog.entries import DECISION
 from sekisho.ledger.tlog.fsck import Checked, fsck
 from sekisho.ledger.tlog.index import LogIndex
 from sekisho.ledger.tlog.log import LogFault, LogReader
@@ -38,6 +39,19 @@ class TooLarge(SekishoError):
     """More than a page may do."""
 
     code = "log.too_large"
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True):
+    tenant: str = ""
+    site: str = ""
+    data_class: str = ""
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True):
+    body: _Body = _Body()
+
+
+_read_body = msgspec.json.Decoder(_Record).decode
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,10 +182,14 @@ def _fits(entry: ServedEntry, wanted: Wanted) -> bool:
 
 
 def readable(data: bytes) -> ServedEntry | None:
-    """None for the form of a later version."""
+    """None for the form of a later version. What other concepts log has its site, class and tenant in its body."""
     try:
-        return read_served(data)
-    except ReceiptRefused:
+        entry = read_served(data)
+        if entry.kind == DECISION:
+            return entry
+        said = _read_body(data).body
+        return msgspec.structs.replace(entry, tenant=said.tenant, site=said.site, data_class=said.data_class)
+    except (ReceiptRefused, msgspec.MsgspecError):
         return None
 
 

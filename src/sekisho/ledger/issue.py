@@ -14,10 +14,11 @@ from sekisho.ledger.tlog.cose import CoseReceipt
 from sekisho.ledger.tlog.entries import EntryRefused, read_entry
 from sekisho.ledger.tlog.index import LogIndex
 from sekisho.ledger.tlog.keys import VerifierKey
-from sekisho.ledger.tlog.log import LogFault, LogReader
+from sekisho.ledger.tlog.log import LogDamaged, LogFault, LogReader
 from sekisho.ledger.tlog.note import Note
 from sekisho.ledger.tlog.policy import TrustPolicy
 from sekisho.ledger.tlog.proof import TlogProof
+from sekisho.ledger.tlog.verify import leaf_hash, verify_inclusion
 
 # The id says when a passage began; its decision is logged when it ends, and a stream may take long.
 MAY_COME_MS = 6 * 3600 * 1000
@@ -31,7 +32,7 @@ class NotYet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NotYours(msgspec.Struct, frozen=True):
-    """There is no such decision of this tenant (another tenant's looks the same from outside)."""
+    """There is no such decision of this tenant."""
 
 
 class ReceiptService:
@@ -57,7 +58,9 @@ class ReceiptService:
     ) -> bytes | NotYet | NotYours:
         """The receipt of a decision (32 hex digits) for a tenant; None is whoever may see all. `now_ms`: Unix ms.
 
-        LogFault or HeadDamaged when the log can't be read.
+        A decision of somebody else's is answered as one that nobody ever made: ids count up, and whoever could tell
+        the two apart would learn how much work others have, and when. LogFault or HeadDamaged when the log can't be
+        read, or would give out a proof that does not hold.
         """
         for root in self._roots():
             found = self._find(root, decision_id)
@@ -66,7 +69,7 @@ class ReceiptService:
             reader, index = found
             data = reader.entry(index)
             if tenant is not None and _tenant(data) != tenant:
-                return NotYours()
+                break
             head = read_head(root)
             if head is None or head.checkpoint.size <= index:
                 return NotYet(retry_after_s=1)
@@ -92,6 +95,11 @@ class ReceiptService:
     def _make(self, reader: LogReader, data: bytes, index: int, head: Head, form: Form) -> bytes:
         checkpoint = head.checkpoint
         hashes = tuple(reader.inclusion_proof(index, checkpoint.size))
+        if not verify_inclusion(index, checkpoint.size, leaf_hash(data), hashes, checkpoint.root):
+            raise LogDamaged(
+                f"the files of {reader.directory} don't lead from entry {index} to the cosigned root",
+                hint="run `sekisho ledger fsck`; put back the file that it names",
+            )
         policy = self._policy(checkpoint.origin)
         if self._leaned[0] != head.note or self._leaned[1] is not policy:
             self._leaned = (head.note, policy, _lean(head, policy))

@@ -6,6 +6,7 @@ knows its id already. So a record is in the log exactly once, and only if its ch
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -14,8 +15,10 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from sekisho.ledger.tlog.entries import Entry, read_entry, record_entry
+from sekisho.ledger.tlog.entries import Entry, EntryRefused, read_entry, record_entry
 from sekisho.runtime.database import metadata
+
+_log = logging.getLogger(__name__)
 
 outbox = sa.Table(
     "ledger_outbox",
@@ -55,9 +58,14 @@ def append(
 
 
 def waiting(connection: sa.Connection, *, limit: int) -> list[Waiting]:
-    """The oldest rows."""
-    rows = connection.execute(outbox.select().order_by(outbox.c.id).limit(limit))
-    return [Waiting(row=row.id, entry=read_entry(row.entry)) for row in rows]
+    """The oldest rows. One that can't be read stays where it is: nothing else may wait for it."""
+    found = []
+    for row in connection.execute(outbox.select().order_by(outbox.c.id).limit(limit)):
+        try:
+            found.append(Waiting(row=row.id, entry=read_entry(row.entry)))
+        except EntryRefused as error:
+            _log.error("row %d of the outbox is not logged: %s", row.id, error)
+    return found
 
 
 def delete(connection: sa.Connection, rows: Sequence[Any]) -> None:

@@ -14,9 +14,9 @@ from sekisho.assembly.app import build_app
 from sekisho.assembly.ledger import log_origin, log_signer, log_verifier
 from sekisho.assembly.plane import ControlPlane
 from sekisho.ledger.tlog.keys import open_note
-from sekisho.ledger.tlog.log import LogReader
+from sekisho.ledger.tlog.log import LogFault, LogReader
 from sekisho.ledger.tlog.tiles import decode_bundle
-from sekisho.ledger.tlog.years import directory, open_year
+from sekisho.ledger.tlog.years import Opened, directory, open_year
 from support.control import new_plane
 
 YEAR = datetime.now(UTC).year
@@ -119,3 +119,26 @@ def test_the_next_year_names_the_last_checkpoint_and_goes_on(plane: ControlPlane
     assert last.root.hex().encode() in first
     assert b'"kind":"log.continues"' in first
     assert LogReader(directory(base, YEAR)).state().closed
+
+
+def test_a_clock_that_is_years_ahead_begins_no_log(plane: ControlPlane) -> None:
+    def again(year: int) -> Opened:
+        return open_year(
+            plane.home.ledger,
+            origin=log_origin(plane.home),
+            signer=lambda name: log_signer(plane.home, name),
+            year=year,
+            at_ms=2,
+            entry_id="1" * 32,
+        )
+
+    with pytest.raises(LogFault) as refused:
+        again(YEAR + 2)
+    assert refused.value.code == "log.clock"
+    assert not directory(plane.home.ledger, YEAR + 2).exists()
+    again(YEAR).close()
+    # The way out that the message names.
+    directory(plane.home.ledger, YEAR + 2).mkdir()
+    opened = again(YEAR + 2)
+    assert (opened.year, opened.log.size) == (YEAR + 2, 1)
+    opened.close()

@@ -20,7 +20,7 @@ from sekisho.ledger.issue import NotYet, NotYours
 from sekisho.ledger.receipts import Form, ReceiptRefused, read_served, verify_receipt
 from sekisho.ledger.tlog.cose import CoseReceipt
 from sekisho.ledger.tlog.keys import Algorithm, NoteSigner
-from sekisho.ledger.tlog.log import LogReader, LogWriter
+from sekisho.ledger.tlog.log import LogDamaged, LogReader, LogWriter
 from sekisho.ledger.tlog.note import Note
 from sekisho.ledger.tlog.policy import TrustPolicy
 from sekisho.ledger.tlog.proof import TlogProof
@@ -188,12 +188,29 @@ def test_a_receipt_is_for_its_tenant_and_only_when_a_quorum_cosigned(lab: Ledger
     assert isinstance(service.receipt(own.id.hex(), "hospital", now_ms=now_ms), NotYet)
     lab.publish()
     assert isinstance(service.receipt(own.id.hex(), "hospital", now_ms=now_ms), bytes)
-    assert service.receipt(foreign.id.hex(), "hospital", now_ms=now_ms) == NotYours()
+    invented = foreign.id.hex()[:-1] + "9"
+    for at_ms in (now_ms, now_ms + 7 * 3600 * 1000):
+        # somebody else's looks like none at all, sooner and later
+        answer = service.receipt(foreign.id.hex(), "hospital", now_ms=at_ms)
+        assert answer == service.receipt(invented, "hospital", now_ms=at_ms)
+        assert not isinstance(answer, bytes)
     assert isinstance(service.receipt(foreign.id.hex(), None, now_ms=now_ms), bytes)
     long_ago = f"{now_ms - 7 * 3600 * 1000:012x}" + "0" * 20
     ahead = f"{now_ms + 3600 * 1000:012x}" + "0" * 20
     assert service.receipt(long_ago, "hospital", now_ms=now_ms) == NotYours()
     assert service.receipt(ahead, "hospital", now_ms=now_ms) == NotYours()
+    service.close()
+
+
+def test_a_receipt_that_would_not_verify_is_not_given_out(lab: LedgerLab) -> None:
+    lab.log([decision(number) for number in range(3)])
+    lab.publish()
+    (tile,) = (lab.root / "tile" / "0").rglob("3")
+    data = tile.read_bytes()
+    tile.write_bytes(data[:32] + bytes(32) + data[64:])
+    service = lab.service()
+    with pytest.raises(LogDamaged, match="fsck"):
+        service.receipt(decision(0).id.hex(), "hospital", now_ms=NOW_S * 1000)
     service.close()
 
 

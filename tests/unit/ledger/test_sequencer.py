@@ -148,6 +148,21 @@ def test_what_a_change_wrote_beside_itself_is_logged_once(tmp_path: Path, databa
     assert entry == {"at_ms": 5, "body": {"sha256": "ab"}, "id": first, "kind": "policy.version", "v": 1}
 
 
+def test_a_row_that_nobody_can_read_keeps_nothing_else_waiting(tmp_path: Path, database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(
+            outbox.outbox.insert().values(entry_id="0" * 32, at_ms=1, kind="later", entry=b'{"of a later":"version"}')
+        )
+        outbox.append(connection, kind="policy", body={"hash": "ab"}, at_ms=2)
+    log = LogWriter(tmp_path / "log", SIGNER, origin=ORIGIN)
+    index = LogIndex(tmp_path / "log", writable=True)
+    assert Sequencer(log, index, [OutboxSource(database)]).step().added == 1
+    with database.read() as connection:
+        assert connection.execute(outbox.outbox.select()).one().kind == "later"
+    index.close()
+    log.close()
+
+
 def test_decisions_do_not_wait_for_the_database(tmp_path: Path) -> None:
     write_segment(tmp_path, 0, 1, [decision(1)])
     life = Life(tmp_path, Database(sqlite_url(tmp_path / "empty.sqlite")))

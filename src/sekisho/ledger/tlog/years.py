@@ -62,8 +62,17 @@ def open_year(
 
     `signer(name)` signs for the origin `name`. `at_ms` and `entry_id` are for the first entry of a log that
     continues another. A clock that went back to an earlier year changes nothing. Raises as LogWriter does.
+
+    LogFault `log.clock` for a year that does not follow on the newest log: a year once begun can't be taken back, and
+    witnesses don't know a log of the year 2099.
     """
     found = years(base)
+    if found and year > found[-1] + 1:
+        raise LogFault(
+            f"the clock says {year}, the newest log is that of {found[-1]}",
+            code="log.clock",
+            hint=f"set the clock of this machine; if it is right, make the empty directory {directory(base, year)}",
+        )
     year = max([year, *found])
     before = [other for other in found if other < year]
     earlier_log = None
