@@ -9,6 +9,7 @@ from alembic.script import ScriptDirectory
 
 from sekisho.capacity import tables as _capacity
 from sekisho.capacity.workloads import tables as _workloads
+from sekisho.capacity.throughput import tables as _throughput
 
 # Imported for the tables that they declare on the common metadata.
 from sekisho.federation import border_store as _border
@@ -31,6 +32,7 @@ _DECLARED = (
     _evidence,
     _capacity,
     _workloads,
+    _throughput,
     _policy,
     _border,
     _changes,
