@@ -17,6 +17,7 @@ from litestar.types import Message, Scope
 
 from sekisho.assembly.plane import ControlPlane
 from sekisho.capacity import faults as reserve
+from sekisho.capacity.throughput.service import ThroughputService
 from sekisho.capacity.workloads import faults as workload
 from sekisho.capacity.workloads.service import WorkloadService
 from sekisho.console.agents import AgentDesk, agent_router
@@ -37,6 +38,7 @@ from sekisho.console.services import Control
 from sekisho.console.session import Attempts, Sessions
 from sekisho.console.sign_in import WrongForm
 from sekisho.console.site import answer_to, for_people, routes
+from sekisho.console.throughput_api import throughput_router
 from sekisho.console.workload_api import workload_router
 from sekisho.federation.border import BorderRefused
 from sekisho.federation.border_service import BorderService
@@ -230,6 +232,9 @@ def build_app(plane: ControlPlane) -> Litestar:
     async def the_workloads() -> WorkloadService:
         return plane.workloads.service
 
+    async def the_throughput() -> ThroughputService:
+        return plane.throughput.service
+
     async def actor(request: Request[Any, Any, Any]) -> str:
         return actor_of(request, sessions, now=plane.clock.now())
 
@@ -248,6 +253,7 @@ def build_app(plane: ControlPlane) -> Litestar:
             federation_router(),
             capacity_router(),
             workload_router(),
+            throughput_router(),
             location_router(),
             border_router(),
             border_door(),
@@ -269,6 +275,7 @@ def build_app(plane: ControlPlane) -> Litestar:
             "actor": Provide(actor),
             "reserve": Provide(reserve_office),
             "workloads": Provide(the_workloads),
+            "throughput": Provide(the_throughput),
             "office": Provide(office),
             "locations": Provide(the_locations),
             "rounds": Provide(the_rounds),

@@ -26,6 +26,7 @@ from sekisho.assembly.packs import Packs
 from sekisho.assembly.reservations import Reservations
 from sekisho.assembly.schema import migrate
 from sekisho.assembly.tables import CompileSettings, TableMaker
+from sekisho.assembly.throughput import Throughput
 from sekisho.assembly.workloads import Workloads
 from sekisho.console.release_api import ReleaseDesk
 from sekisho.console.services import Fault, JournalState, LedgerState, Setting, TableState
@@ -146,6 +147,12 @@ class ControlPlane:
         self._policy_fault: Fault | None = None
         self._adopt_policies()
         self._workers = Workers(home.run)
+        self.throughput = Throughput(
+            self.database,
+            federation=lambda: self.federation.effective(now=clock.now()),
+            table=lambda: self._maker.made,
+            clock=clock,
+        )
         self._maker = TableMaker(
             database=self.database,
             federation=self.federation,
@@ -155,6 +162,7 @@ class ControlPlane:
             evidence=self.evidence.standing,
             clock=clock,
             last_good=home.table,
+            shares=self.throughput.shares,
         )
         self.heads = HeadKeeper(
             home,
@@ -280,6 +288,7 @@ class ControlPlane:
             self._start(self._ledger.run),
             self._start(self.reservations.run),
             self._start(self.workloads.run),
+            self._start(self.throughput.run),
         ]
         try:
             yield

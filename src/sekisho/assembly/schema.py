@@ -8,8 +8,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from sekisho.capacity import tables as _capacity
-from sekisho.capacity.workloads import tables as _workloads
 from sekisho.capacity.throughput import tables as _throughput
+from sekisho.capacity.workloads import tables as _workloads
 
 # Imported for the tables that they declare on the common metadata.
 from sekisho.federation import border_store as _border

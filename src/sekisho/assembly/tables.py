@@ -25,7 +25,7 @@ from sekisho.residency.policy.source import KEEP_S, Keeper
 from sekisho.residency.policy.store import prune_sources, save_version
 from sekisho.residency.publish import PublishedTable, TablePublisher
 from sekisho.residency.store import next_version, salts_for
-from sekisho.residency.table import Signer, TableRefused, open_table
+from sekisho.residency.table import RouteTable, ShareEntry, Signer, TableRefused, open_table
 from sekisho.runtime.database import Database
 
 _log = logging.getLogger(__name__)
@@ -44,6 +44,15 @@ class CompileSettings(msgspec.Struct, frozen=True, kw_only=True):
     policy: CedarPolicy
 
 
+# What is promised at a moment, and when (Unix seconds) that changes next.
+Shared = tuple[tuple[ShareEntry, ...], float | None]
+
+
+def no_shares(_table: RouteTable, _federation: Federation, _now: float) -> Shared:
+    """Nobody owns a share."""
+    return (), None
+
+
 class TableMaker:
     """Compiles in a thread, one table at a time, and publishes on the event loop."""
 
@@ -58,7 +67,10 @@ class TableMaker:
         evidence: Callable[[float], Mapping[str, SiteEvidence]],
         clock: Clock,
         last_good: Path,
+        shares: Callable[[RouteTable, Federation, float], Shared] = no_shares,
     ) -> None:
+        self._shares = shares
+        self._due: float | None = None
         self._database = database
         self._federation = federation
         self._publisher = publisher
@@ -112,6 +124,8 @@ class TableMaker:
 
     def _pause_s(self) -> float:
         usual = self._settings().evidence_validity_s / 4
+        if self._due is not None:  # a share begins or ends
+            usual = min(usual, max(self._due - self._clock.now(), 0.0) + EXPIRY_MARGIN_S)
         expiry = next_expiry(self.made.table) if self.made is not None else None
         if expiry is None:
             return usual
@@ -155,6 +169,8 @@ class TableMaker:
             evidence=evidence,
             suspended=suspended,
         )
+        shares, self._due = self._shares(table, federation, now)
+        table = msgspec.structs.replace(table, shares=shares)
         data = self._signer.sign(table)
         made = TableState(
             table=table,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping
@@ -13,11 +15,14 @@ from sekisho.capacity.throughput.service import ThroughputService
 from sekisho.console.services import TableState
 from sekisho.federation.model import Federation
 from sekisho.kernel.clock import Clock
+from sekisho.kernel.errors import SekishoError
 from sekisho.residency.table import RouteSet, RouteTable, ShareEntry
 from sekisho.runtime.database import Database
 
 # How long measured speeds are used before they are taken anew.
 SPEEDS_HOLD_S = 60.0
+END_EVERY_S = 60.0
+_log = logging.getLogger(__name__)
 
 
 class Throughput:
@@ -44,6 +49,7 @@ class Throughput:
             measured=self.measured,
             tenants=lambda: frozenset(tenant.id for tenant in federation().tenants),
             limit=self._limit,
+            names_of=self.names_of,
             clock=clock,
             new_id=lambda: f"tp-{secrets.token_hex(8)}",
         )
@@ -60,8 +66,11 @@ class Throughput:
             speeds = self._speeds
         return _measured(self._federation(), speeds)
 
-    def shares(self, table: RouteTable, federation: Federation, now: float) -> tuple[ShareEntry, ...]:
-        """What the table that is being made promises: every commitment in force, placed on its own route set."""
+    def shares(
+        self, table: RouteTable, federation: Federation, now: float
+    ) -> tuple[tuple[ShareEntry, ...], float | None]:
+        """What the table that is being made promises: every commitment in force, placed on its own route set; and
+        when the next window begins or ends (Unix seconds)."""
         sets = _Sets(table)
         placed = self.service.in_force(now=now, route_set=sets.find, measured=_measured(federation, {}))
         index = {endpoint.id: number for number, endpoint in enumerate(table.endpoints)}
@@ -74,18 +83,29 @@ class Throughput:
                         id=each.commitment.id,
                         tenant=sets.tenant(terms.tenant),
                         data_class=terms.data_class,
-                        model=terms.model,
+                        model=table.aliases.get(terms.model, terms.model),
                         places=tuple((index[name], slots) for name, slots in each.places),
                         until=float(unix_s(terms.until)),
                         keep_warm_s=terms.keep_warm_s,
                     )
                 )
-        return tuple(entries)
+        due = self.service.next_change(now=now)
+        return tuple(entries), None if due is None else float(unix_s(due))
 
-    def next_change_s(self) -> float | None:
-        """When the next window begins or ends (Unix seconds): a new table is due then."""
-        slot = self.service.next_change(now=self._clock.now())
-        return None if slot is None else float(unix_s(slot))
+    async def run(self) -> None:
+        """Windows that are over are written down as ended, every minute."""
+        while True:
+            await asyncio.sleep(END_EVERY_S)
+            try:
+                await asyncio.to_thread(self.service.end_those_over)
+            except SekishoError as error:
+                _log.error("throughput reservations were not looked after: %s", error)
+
+    def names_of(self, model: str) -> tuple[str, ...]:
+        """The model and every alias that leads to it: what a decision may call it."""
+        aliases = self._federation().aliases
+        served = aliases.get(model, model)
+        return (served, *(alias for alias, target in aliases.items() if target == served))
 
     def _route_set(self, tenant: str, data_class: str, model: str) -> tuple[str, ...]:
         state = self._table()
@@ -124,6 +144,7 @@ class _Sets:
         if number is None:
             return ()
         table = self._table
+        model = table.aliases.get(model, model)
         routes = table.profiles[table.tenants[number].profile].routes.get(data_class, {})
         if model not in routes:
             return ()

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import click
-import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from sekisho.capacity.audit import Audit
 from sekisho.capacity.model import Pool
 from sekisho.cli import reserve_texts as texts
 from sekisho.cli.control_client import call
 from sekisho.cli.local import home_option, json_option
-from sekisho.cli.texts import Text, language
+from sekisho.cli.reserve_output import Time, as_json_output, minute, print_table, when
+from sekisho.cli.texts import language
+from sekisho.cli.throughput import throughput
 from sekisho.cli.workload import run
 from sekisho.console.capacity_api import OfferView, PartView, ReservationView, WaitingView, WhereView
 from sekisho.kernel.classes import LABELS
@@ -28,18 +26,6 @@ _BASE = "/api/v1/reserve"
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _STATES = ("booked", "cancelled", "displaced", "no-show", "ended")
 _NEEDED = ("tenant", "gpus", "start", "hours")
-
-
-class _Time(click.ParamType[float]):
-    """`2027-06-01T09:00+09:00` → Unix seconds; without an offset it is the time of this machine."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            return datetime.fromisoformat(str(value)).timestamp()
-        except (ValueError, OverflowError, OSError):
-            self.fail(f"{value!r} {texts.BAD_TIME}", param, ctx)
 
 
 def _wish_options(command: _Command) -> _Command:
@@ -53,8 +39,8 @@ def _wish_options(command: _Command) -> _Command:
             click.option("--gpus", type=int, help=str(texts.OPTION_GPUS)),
             click.option("--gpus-min", type=int, help=str(texts.OPTION_GPUS_MIN)),
             click.option("--gpu", multiple=True, help=str(texts.OPTION_GPU)),
-            click.option("--start", type=_Time(), help=str(texts.OPTION_START)),
-            click.option("--latest-start", type=_Time(), help=str(texts.OPTION_LATEST)),
+            click.option("--start", type=Time(), help=str(texts.OPTION_START)),
+            click.option("--latest-start", type=Time(), help=str(texts.OPTION_LATEST)),
             click.option("--hours", type=float, help=str(texts.OPTION_HOURS)),
             click.option("--site", "sites", multiple=True, help=str(texts.OPTION_SITE)),
             click.option("--spread", is_flag=True, help=str(texts.OPTION_SPREAD)),
@@ -81,6 +67,7 @@ def reserve() -> None:
 
 
 reserve.add_command(run)
+reserve.add_command(throughput)
 
 
 @reserve.command(help=str(texts.POOLS))
@@ -89,9 +76,9 @@ reserve.add_command(run)
 def pools(*, as_json: bool, root: Path) -> None:
     """The help is `texts.POOLS`."""
     found = call(root, "GET", f"{_BASE}/pools", answer=list[Pool])
-    if not _as_json(as_json, found):
+    if not as_json_output(as_json, found):
         rows = [(pool.id, pool.gpus, pool.tenant_limit, pool.yen_per_gpu_hour) for pool in found]
-        _table((texts.COLUMN_POOL, texts.COLUMN_GPUS, texts.OPTION_LIMIT, texts.COLUMN_YEN), rows)
+        print_table((texts.COLUMN_POOL, texts.COLUMN_GPUS, texts.OPTION_LIMIT, texts.COLUMN_YEN), rows)
 
 
 @reserve.command(help=str(texts.POOL))
@@ -115,19 +102,21 @@ def pool(*, site: str, gpu: str, gpus: int, yen: int, tenant_limit: int | None, 
 def find(*, as_json: bool, root: Path, **given: Any) -> None:
     """The help is `texts.FIND`."""
     found = call(root, "POST", f"{_BASE}/find", body=_wish(given), answer=list[OfferView])
-    if _as_json(as_json, found):
+    if as_json_output(as_json, found):
         return
     if not found:
         click.echo(texts.NOTHING)
         sys.exit(1)
     rows = [
         (
-            each.id, _when(each.start, each.end), _where(each.parts), each.price_yen,
+            each.id, when(each.start, each.end), _where(each.parts), each.price_yen,
             ", ".join(str(texts.DIFFERS.get(kind, kind)) for kind in each.differs) or "–",
         )
         for each in found
     ]  # fmt: skip
-    _table((texts.COLUMN_ID, texts.COLUMN_WHEN, texts.COLUMN_WHERE, texts.COLUMN_YEN, texts.COLUMN_DIFFERS), rows)
+    print_table(
+        (texts.COLUMN_ID, texts.COLUMN_WHEN, texts.COLUMN_WHERE, texts.COLUMN_YEN, texts.COLUMN_DIFFERS), rows
+    )
 
 
 @reserve.command(help=str(texts.WHERE))
@@ -137,11 +126,11 @@ def find(*, as_json: bool, root: Path, **given: Any) -> None:
 def where(*, as_json: bool, root: Path, **given: Any) -> None:
     """The help is `texts.WHERE`."""
     found = call(root, "POST", f"{_BASE}/where", body=_wish(given), answer=list[WhereView])
-    if _as_json(as_json, found):
+    if as_json_output(as_json, found):
         return
     rows = []
     for each in found:
-        at = "–" if each.fits_at is None else _minute(each.fits_at)
+        at = "–" if each.fits_at is None else minute(each.fits_at)
         if not each.wished:
             why = str(texts.NOT_ASKED)
         elif each.reasons:
@@ -149,7 +138,9 @@ def where(*, as_json: bool, root: Path, **given: Any) -> None:
         else:
             why = "–"
         rows.append((each.pool, str(texts.YES if each.allowed else texts.NO), each.free, at, why))
-    _table((texts.COLUMN_POOL, texts.COLUMN_ALLOWED, texts.COLUMN_FREE, texts.COLUMN_FITS, texts.COLUMN_WHY), rows)
+    print_table(
+        (texts.COLUMN_POOL, texts.COLUMN_ALLOWED, texts.COLUMN_FREE, texts.COLUMN_FITS, texts.COLUMN_WHY), rows
+    )
 
 
 @reserve.command(help=str(texts.BOOK))
@@ -166,8 +157,8 @@ def book(*, offer: str | None, as_json: bool, root: Path, **given: Any) -> None:
         made = call(root, "POST", f"{_BASE}/offers", body=body, answer=ReservationView)
     else:
         made = call(root, "POST", f"{_BASE}/reservations", body=_wish(given), answer=ReservationView)
-    if not _as_json(as_json, made):
-        what = f"{_where(made.parts)}, {_when(made.start, made.end)}, ¥{made.price_yen:,}"
+    if not as_json_output(as_json, made):
+        what = f"{_where(made.parts)}, {when(made.start, made.end)}, ¥{made.price_yen:,}"
         click.echo(texts.BOOKED(id=made.id, what=what))
 
 
@@ -184,12 +175,12 @@ def list_(*, tenant: str | None, state: str | None, as_json: bool, root: Path) -
     """The help is `texts.LIST`."""
     query = {name: value for name, value in (("tenant", tenant), ("state", state), ("limit", "1000")) if value}
     found = call(root, "GET", f"{_BASE}/reservations", query=query, answer=list[ReservationView])
-    if not _as_json(as_json, found):
+    if not as_json_output(as_json, found):
         rows = [
-            (each.id, each.tenant, each.state, _when(each.start, each.end), _where(each.parts), each.price_yen)
+            (each.id, each.tenant, each.state, when(each.start, each.end), _where(each.parts), each.price_yen)
             for each in found
         ]
-        _table(
+        print_table(
             (
                 texts.COLUMN_ID, texts.COLUMN_TENANT, texts.COLUMN_STATE, texts.COLUMN_WHEN, texts.COLUMN_WHERE,
                 texts.COLUMN_YEN,
@@ -200,7 +191,7 @@ def list_(*, tenant: str | None, state: str | None, as_json: bool, root: Path) -
 
 @reserve.command(help=str(texts.EXTEND))
 @click.argument("reservation", metavar="ID")
-@click.option("--end", type=_Time(), required=True, help=str(texts.OPTION_END))
+@click.option("--end", type=Time(), required=True, help=str(texts.OPTION_END))
 @_dry_run_option
 @home_option
 def extend(*, reservation: str, end: float, dry_run: bool, root: Path) -> None:
@@ -208,7 +199,7 @@ def extend(*, reservation: str, end: float, dry_run: bool, root: Path) -> None:
     path = f"{_BASE}/reservations/{quote(reservation, safe='')}/extend"
     made = call(root, "POST", path, query=_dry(dry_run), body={"end": end}, answer=ReservationView)
     said = texts.WOULD_EXTEND if dry_run else texts.EXTENDED
-    click.echo(said(id=made.id, end=_minute(made.end), yen=f"{made.price_yen:,}"))
+    click.echo(said(id=made.id, end=minute(made.end), yen=f"{made.price_yen:,}"))
 
 
 @reserve.command(help=str(texts.CANCEL))
@@ -231,16 +222,18 @@ def waitlist(*, as_json: bool, root: Path, **given: Any) -> None:
     """The help is `texts.WAITLIST`."""
     if given["tenant"]:
         joined = call(root, "POST", f"{_BASE}/waitlist", body=_wish(given), answer=WaitingView)
-        if not _as_json(as_json, joined):
+        if not as_json_output(as_json, joined):
             click.echo(texts.WAITING(id=joined.id, place=joined.place))
         return
     found = call(root, "GET", f"{_BASE}/waitlist", answer=list[WaitingView])
-    if not _as_json(as_json, found):
+    if not as_json_output(as_json, found):
         rows = [
-            (each.place, each.id, each.tenant, each.gpus, _when(each.start, each.start + int(each.hours * 3600)))
+            (each.place, each.id, each.tenant, each.gpus, when(each.start, each.start + int(each.hours * 3600)))
             for each in found
         ]
-        _table((texts.COLUMN_PLACE, texts.COLUMN_ID, texts.COLUMN_TENANT, texts.COLUMN_GPUS, texts.COLUMN_WHEN), rows)
+        print_table(
+            (texts.COLUMN_PLACE, texts.COLUMN_ID, texts.COLUMN_TENANT, texts.COLUMN_GPUS, texts.COLUMN_WHEN), rows
+        )
 
 
 @reserve.command(help=str(texts.AUDIT))
@@ -249,7 +242,7 @@ def waitlist(*, as_json: bool, root: Path, **given: Any) -> None:
 def audit(*, as_json: bool, root: Path) -> None:
     """The help is `texts.AUDIT`."""
     found = call(root, "GET", f"{_BASE}/audit", answer=Audit)
-    if not _as_json(as_json, found):
+    if not as_json_output(as_json, found):
         for proof in found.pools:
             click.echo(
                 texts.AUDIT_POOL(pool=proof.pool, peak=proof.peak, gpus=proof.gpus, allocations=proof.allocations)
@@ -269,28 +262,5 @@ def _wish(given: dict[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
 
-def _as_json(wanted: bool, value: object) -> bool:
-    if wanted:
-        click.echo(msgspec.json.format(msgspec.json.encode(value), indent=1).decode())
-    return wanted
-
-
-def _table(columns: tuple[Text, ...], rows: Sequence[tuple[object, ...]]) -> None:
-    table = Table()
-    for column in columns:
-        table.add_column(str(column), overflow="fold")
-    for row in rows:
-        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-    Console(highlight=False, markup=False).print(table)
-
-
 def _where(parts: tuple[PartView, ...]) -> str:
     return ", ".join(f"{part.gpus} × {part.pool}" for part in parts)
-
-
-def _when(start: int, end: int) -> str:
-    return f"{_minute(start)} – {_minute(end)}"
-
-
-def _minute(at: int) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")

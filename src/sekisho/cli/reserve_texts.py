@@ -5,8 +5,8 @@ from __future__ import annotations
 from sekisho.cli.texts import Text
 
 RESERVE = Text(
-    "Reserve GPUs: find, book, list, extend, cancel, waitlist, audit.",
-    "GPU を予約します（検索、予約、一覧、延長、取消、キャンセル待ち、監査）。",
+    "Reserve GPUs (find, book, list, extend, cancel, waitlist, audit) and guaranteed throughput.",
+    "GPU（検索、予約、一覧、延長、取消、キャンセル待ち、監査）とスループットの保証を予約します。",
 )
 POOLS = Text("List the pools of GPUs that can be reserved.", "予約できる GPU のプールを一覧表示します。")
 POOL = Text(

@@ -179,11 +179,14 @@ class Passage(Reading):
     def dispatch(self, endpoint: Endpoint, place: Place | None = None) -> None:
         """Send the request to `endpoint`, whose slot has been taken for it (at `place` of its share)."""
         gateway, share = self.gateway, self.share
+        if place is not None and endpoint not in self._route_now().endpoints:
+            # The share's place was found for a request under another table.
+            place.release()
+            self._seek()
+            return
         self._endpoint = endpoint
         self._slotted = True
-        if place is None and share is not None:
-            place = share.at(endpoint)
-        self._place = place
+        self._place = place if place is not None or share is None else share.at(endpoint)
         endpoint.in_flight += 1
         endpoint.requests += 1
         if self._queued_at:

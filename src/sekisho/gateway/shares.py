@@ -146,10 +146,7 @@ class Place:
             return False
         board, claims = self._board, self.claims
         if board.total(self._kept):
-            worker = board.first(self._kept)
-            board.add(self._kept, worker, -1)
-            board.add(claims.kept_row, worker, -1)
-            self._low = min(self._low, board.mine(self._kept))
+            self._spend()
         elif free <= board.total(claims.kept_row):
             return False
         claims.seize()
@@ -157,10 +154,23 @@ class Place:
         board.set_mine(self._running, self.running)
         return True
 
+    def _spend(self) -> None:
+        """One that was kept, in whatever worker, is kept no longer."""
+        board = self._board
+        worker = board.first(self._kept)
+        board.add(self._kept, worker, -1)
+        board.add(self.claims.kept_row, worker, -1)
+        self._low = min(self._low, board.mine(self._kept))
+
     def join(self) -> None:
         """The owner took a slot here like anybody else: it counts towards its share all the same."""
+        board = self._board
         self.running += 1
-        self._board.set_mine(self._running, self.running)
+        board.lock()
+        board.set_mine(self._running, self.running)
+        if board.total(self._kept) and board.total(self._running) + board.total(self._kept) > self.slots:
+            self._spend()
+        board.unlock()
 
     def release(self) -> None:
         """Give a slot back; while the owner has less than its share, keep it for a while."""
@@ -210,6 +220,8 @@ class Place:
             board.lock()
             mine = board.mine(self._kept)
             over = mine if not self.slots else min(self._low, mine)
+            if self.slots and board.total(self._waiting):
+                over = 0  # the owner waits in another worker: it is about to come for them
             if over:
                 board.add(self._kept, board.worker, -over)
                 board.add(self.claims.kept_row, board.worker, -over)
@@ -222,7 +234,18 @@ class Place:
 class Share:
     """What one tenant may count on for one model and data class: places at endpoints, and who waits for them."""
 
-    __slots__ = ("closes_at", "count", "data_class", "granted", "grants", "name", "places", "slots", "waiting")
+    __slots__ = (
+        "closes_at",
+        "count",
+        "data_class",
+        "granted",
+        "grants",
+        "name",
+        "places",
+        "route",
+        "slots",
+        "waiting",
+    )
 
     def __init__(self, name: str, data_class: int) -> None:
         self.name = name
@@ -232,6 +255,7 @@ class Share:
         self.closes_at = float("inf")  # Unix seconds: when the first of the grants ends
         self.places: dict[str, Place] = {}
         self.slots = 0
+        self.route: Route | None = None
         self.waiting: deque[Waiter] = deque()
         self.count = 0  # of those that still wait
 
@@ -242,8 +266,8 @@ class Share:
 
     def take(self, route: Route, prefix_hash: int | None, tried: tuple[Endpoint, ...]) -> Place | None:
         """A place with a slot taken for the owner: the prefix's own endpoint first, else the least busy."""
-        if wall_time() >= self.closes_at:
-            self.regrant()
+        if route is not self.route or wall_time() >= self.closes_at:
+            self.regrant(route)
         places = self.places
         if not self.slots:
             return None
@@ -295,9 +319,11 @@ class Share:
         for place in self.places.values():
             place.look_again(self.count)
 
-    def regrant(self) -> None:
-        """What is owned now: grants end by themselves, whether control is there or not."""
+    def regrant(self, route: Route) -> None:
+        """What is owned now, inside the route and nowhere else: grants end by themselves, whether control is there or
+        not, and so do the endpoints of a route."""
         now = wall_time()
+        self.route = route
         self.grants = [grant for grant in self.grants if grant.until > now]
         self.closes_at = min([grant.until for grant in self.grants], default=float("inf"))
         for place in self.places.values():
@@ -306,6 +332,8 @@ class Share:
         for grant in self.grants:
             for endpoint, slots in grant.places:
                 place = self.places[endpoint.id]
+                if endpoint not in route.endpoints:
+                    continue
                 place.slots += slots
                 place.keep_warm_s = max(place.keep_warm_s, grant.keep_warm_s)
         self.slots = sum(place.slots for place in self.places.values())
@@ -363,7 +391,7 @@ class Shares:
             except BoardFull as error:
                 _log.error("a share of %s does not count here: %s", tenant, error)
                 return None
-            share.regrant()
+            share.route = None
         return share
 
     def next_owner(self, endpoint_id: str) -> Place | None:
@@ -375,8 +403,8 @@ class Shares:
             if not hungry:
                 continue
             for place in list(islice(hungry, _TRIES)):
-                if wall_time() >= place.share.closes_at:
-                    place.share.regrant()
+                if wall_time() >= place.share.closes_at and place.share.route is not None:
+                    place.share.regrant(place.share.route)
                 if place.want and place.take():
                     return place
                 if place in hungry:  # the others have their turn before this one is asked again

@@ -29,7 +29,7 @@ _read = msgspec.json.Decoder(_Timed).decode
 
 
 def speed(connection: sa.Connection, endpoint: str, *, now: float) -> float:
-    """Generated tokens a second of one busy slot, over the newest answers of a day; 0.0 without any. Time in the queue
+    """Generated tokens a second of one busy slot, over the newest answers of a day, or 0.0. Time in the queue
     does not count: the slot was not busy with it."""
     column = passage.c
     query = (
@@ -50,7 +50,7 @@ def speed(connection: sa.Connection, endpoint: str, *, now: float) -> float:
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     """When use reaches what is reserved, if it goes on as in the last day: a straight line through the busiest minute
-    of each hour (least squares), `error` slots off at 95 % (twice the residuals' deviation). `at` (Unix seconds) None:
+    of each hour (least squares), `error` slots off at 95 % (twice the residuals' deviation). `at` (Unix s) None:
     not within 90 days, or too few hours to say."""
 
     at: float | None = None

@@ -8,7 +8,7 @@ serve is residency's answer and what they can do is measured; both are passed in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 import msgspec
@@ -16,11 +16,12 @@ import sqlalchemy as sa
 
 from sekisho.capacity import tables as reserve_tables
 from sekisho.capacity.faults import Changed, Finished, KeyReused, NameUnknown, NotAllowed, WindowInvalid
-from sekisho.capacity.grid import HORIZON_SLOTS, check_end, check_window, current_slot
+from sekisho.capacity.grid import HORIZON_SLOTS, check_end, check_window, current_slot, unix_s
 from sekisho.capacity.throughput import decide, store
 from sekisho.capacity.throughput.audit import Audit, audit
 from sekisho.capacity.throughput.faults import BeyondLimit, NotEnough, Unmeasured
 from sekisho.capacity.throughput.flow import place
+from sekisho.capacity.throughput.meter import Use, use
 from sekisho.capacity.throughput.model import Answer, Body, Commitment, Measured, Placed, Terms, Version
 from sekisho.kernel.clock import Clock
 from sekisho.runtime.database import Database
@@ -32,8 +33,16 @@ class RouteSets(Protocol):
     def __call__(self, tenant: str, data_class: str, model: str) -> tuple[str, ...]: ...
 
 
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """A commitment in force and what its owner has used of it."""
+
+    placed: Placed
+    use: Use
+
+
 class ThroughputService:
-    """Safe to share among threads. `limit`: a tenant's own limit of concurrency for a model, None without one."""
+    """Safe to share among threads. `limit`: a tenant's own limit of concurrency for a model, None without one.
+    `names_of`: a model and the aliases under which decisions may name it."""
 
     def __init__(
         self,
@@ -43,6 +52,7 @@ class ThroughputService:
         measured: Callable[[], Mapping[str, Measured]],
         tenants: Callable[[], frozenset[str]],
         limit: Callable[[str, str], int | None],
+        names_of: Callable[[str], Collection[str]],
         clock: Clock,
         new_id: Callable[[], str],
     ) -> None:
@@ -51,6 +61,7 @@ class ThroughputService:
         self._measured = measured
         self._tenants = tenants
         self._limit = limit
+        self._names_of = names_of
         self._clock = clock
         self._new_id = new_id
 
@@ -172,6 +183,31 @@ class ThroughputService:
             {name: each.slots for name, each in found.items()},
         )
         return [Placed(commitment=each, places=places[each.id], missing=missing.get(each.id, 0)) for each in held]
+
+    def standing(self) -> list[Standing]:
+        """What is in force now, with what was used of it: for the screens, the commands and what needs somebody."""
+        now = self._clock.now()
+        placed = self.in_force(now=now)
+        found = []
+        with self.database.read() as connection:
+            for each in placed:
+                body = each.commitment.body
+                terms = body.terms
+                used = use(
+                    connection,
+                    tenant=terms.tenant,
+                    data_class=terms.data_class,
+                    models=self._names_of(terms.model),
+                    since=unix_s(terms.first),
+                    now=now,
+                    held=body.held,
+                )
+                found.append(Standing(placed=each, use=used))
+        return found
+
+    def endpoints(self) -> list[Measured]:
+        """What each endpoint can do, as measured."""
+        return list(self._measured().values())
 
     def next_change(self, *, now: float) -> int | None:
         """The grid slot at which the next window begins or ends."""

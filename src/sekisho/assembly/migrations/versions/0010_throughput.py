@@ -1,7 +1,7 @@
 """Guaranteed throughput: sets of endpoints, commitments on them with their guard, versions.
 
 The guard is a trigger: the sum of what is promised on one set of endpoints is never more than the slots that the set
-has, whatever program writes. It knows nothing of sets that overlap; the first guard (capacity/throughput/flow.py) does.
+has, whatever program writes. The first guard (capacity/throughput/flow.py) also sees sets that overlap.
 """
 
 from __future__ import annotations
