@@ -240,6 +240,18 @@ FAULTS: dict[str, tuple[str, str]] = {
         "There is no such pool, GPU, site, tenant or reservation.",
         "`sekisho reserve pools` and `reserve list` name them",
     ),
+    "throughput.limit": (
+        "The tenant's own limit of concurrency is lower than what it would reserve.",
+        "raise the limit first, or reserve less",
+    ),
+    "throughput.not_enough": (
+        "The endpoints that may serve have less free than was asked.",
+        "the message says what can be had: fewer, later, shorter",
+    ),
+    "throughput.unmeasured": (
+        "Tokens a second were asked where nothing was metered lately.",
+        "reserve requests at a time, or send work there first",
+    ),
     "workload.engine": (
         "A site of the reservation does not offer this model on this engine.",
         "`sekisho workload offers` shows what sites offer",

@@ -28,6 +28,7 @@ from sekisho.assembly.schema import migrate
 from sekisho.assembly.tables import CompileSettings, TableMaker
 from sekisho.assembly.throughput import Throughput
 from sekisho.assembly.workloads import Workloads
+from sekisho.capacity.throughput.service import InForce
 from sekisho.console.release_api import ReleaseDesk
 from sekisho.console.services import Fault, JournalState, LedgerState, Setting, TableState
 from sekisho.console.workers import WorkerReport, Workers
@@ -245,6 +246,9 @@ class ControlPlane:
 
     def settings(self) -> tuple[Setting, ...]:
         return self._loaded.settings
+
+    def standing(self) -> tuple[InForce, ...]:
+        return tuple(self.throughput.service.standing())
 
     def warnings(self) -> tuple[str, ...]:
         return self._loaded.warnings

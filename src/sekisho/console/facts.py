@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 
 from sekisho.capacity.survey import Standing, standing
+from sekisho.capacity.throughput.service import InForce
 from sekisho.console.services import Control, Fault, JournalState, LedgerState, TableState
 from sekisho.console.workers import WorkerReport
 from sekisho.federation.model import Endpoint, Operator, Site
@@ -67,6 +68,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """`counts` are of the last 24 hours; times in Unix seconds but for `newest_ms`.
 
     `kept`: the newest evidence of each site and subject, run out or not. `enrolled`: every site as enrolment sees it.
+    `throughput`: throughput reservations in force, with their use.
     `declared_until`: when the declarations of enrolled sites end. `proposals`: policies that wait.
     """
 
@@ -86,6 +88,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     proposals: tuple[Proposal, ...] = ()
     ledger: LedgerState = LedgerState()
     reserved: Standing = Standing()
+    throughput: tuple[InForce, ...] = ()
 
     @property
     def endpoints(self) -> tuple[EndpointLive, ...]:
@@ -116,6 +119,7 @@ class _Stored(msgspec.Struct, frozen=True, kw_only=True):
     enrolled: tuple[Enrolled, ...]
     proposals: tuple[Proposal, ...]
     reserved: Standing
+    throughput: tuple[InForce, ...]
 
 
 class _Ending(msgspec.Struct):
@@ -131,6 +135,7 @@ async def gather(control: Control) -> Facts:
         keys = tuple(control.federation.keys())
         enrolled = tuple(control.sites.views(now=now))
         proposals = tuple(control.policies.waiting())
+        throughput = control.standing()
         with control.database.read() as connection:
             return _Stored(
                 counts=tuple(count_passages(connection, since_ms=int(now * 1000) - DAY_MS)),
@@ -145,6 +150,7 @@ async def gather(control: Control) -> Facts:
                 enrolled=enrolled,
                 proposals=proposals,
                 reserved=standing(connection, now=now),
+                throughput=throughput,
             )
 
     found, reports = await asyncio.gather(asyncio.to_thread(stored), control.workers())
@@ -166,6 +172,7 @@ async def gather(control: Control) -> Facts:
         proposals=found.proposals,
         ledger=control.ledger(),
         reserved=found.reserved,
+        throughput=found.throughput,
     )
 
 

@@ -19,6 +19,7 @@ from sekisho.residency.table import Closed, TenantEntry
 # A worker takes a new table within a second; this much later something is wrong.
 TABLE_LAG_S = 10.0
 SOON_S = 14 * 86_400.0
+USED_UP_SOON_S = 7 * 86_400.0
 Severity = Literal["stop", "act", "watch"]
 _RANK: dict[Severity, int] = {"stop": 0, "act": 1, "watch": 2}
 
@@ -43,6 +44,7 @@ def needs(facts: Facts, t: Translator) -> tuple[Need, ...]:
         *_reserved(facts, t),
         *_refusals(facts, t),
     ]
+    found += _throughput(facts, t)
     return tuple(sorted(found, key=lambda need: _RANK[need.severity]))
 
 
@@ -322,6 +324,43 @@ def _reserved(facts: Facts, t: Translator) -> Iterator[Need]:
             action=t("Look at the waitlist"),
             href="/capacity/waitlist",
         )
+
+
+def _throughput(facts: Facts, t: Translator) -> Iterator[Need]:
+    """Promises that the endpoints can't keep at present, and those that will be used up within a week."""
+    for each in facts.throughput:
+        made, forecast = each.placed.commitment, each.use.forecast
+        terms, held = made.body.terms, made.body.held
+        if each.placed.missing:
+            yield Need(
+                severity="act",
+                title=t("%(tenant)s can't count on all that it reserved", tenant=terms.tenant),
+                why=t(
+                    "%(missing)s of %(held)s requests at a time with %(model)s have no endpoint now (%(id)s).",
+                    missing=each.placed.missing,
+                    held=held,
+                    model=terms.model,
+                    id=made.id,
+                ),
+                owner=t("You"),
+                action=t("Bring endpoints of its route set back, or agree on less"),
+            )
+        if forecast.at is not None and forecast.at - facts.now < USED_UP_SOON_S:
+            yield Need(
+                severity="watch",
+                title=t("%(tenant)s will soon use up what it reserved", tenant=terms.tenant)
+                if forecast.at > facts.now
+                else t("%(tenant)s uses all that it reserved", tenant=terms.tenant),
+                why=t(
+                    "%(busiest)s of %(held)s at a time with %(model)s in the busiest minute; %(day)s more each day.",
+                    busiest=f"{each.use.busiest:.1f}",
+                    held=held,
+                    model=terms.model,
+                    day=f"{forecast.slots_per_day:+.1f}",
+                ),
+                owner=terms.tenant,
+                action=t("Reserve more"),
+            )
 
 
 def _refusals(facts: Facts, t: Translator) -> Iterator[Need]:

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from sekisho.capacity.throughput.service import InForce
 from sekisho.console.workers import WorkerReport
 from sekisho.federation.enrol import EnrolmentService
 from sekisho.federation.model import Federation
@@ -136,6 +137,9 @@ class Control(Protocol):
     def journal(self) -> JournalState: ...
     def ledger(self) -> LedgerState: ...
     def settings(self) -> tuple[Setting, ...]: ...
+    def standing(self) -> tuple[InForce, ...]:
+        """Throughput reservations in force, with their use; blocking."""
+
     def make_pack(self, request: PackRequest) -> Built:
         """An evidence pack; blocking."""
 

@@ -40,15 +40,16 @@ class Waiter(Protocol):
 class EndpointSlots(Slots):
     """The slots of an endpoint. Without shares on it they are leased like all others."""
 
-    __slots__ = ("hungry", "kept_row", "shared", "want", "want_row")
+    __slots__ = ("freed", "hungry", "kept_row", "shared", "want", "want_row")
 
     def __init__(self, board: Board, name: str, limit: int) -> None:
         self.shared = False
         self.kept_row = -1
         self.want_row = -1
         self.want = 0
-        # places whose owner waits, by data class: a higher one is served first
+        # places whose owner waits in this worker, by data class: a higher one is served first
         self.hungry: list[dict[Place, None]] = [{}, {}, {}, {}]
+        self.freed: Place | None = None  # whose own request has just ended while others of it wait
         super().__init__(board, name, limit)
 
     def share(self, shared: bool, name: str) -> None:
@@ -134,7 +135,7 @@ class Place:
     def take(self) -> bool:
         """A slot for the owner, if it is within its share and one is there for it."""
         claims, board = self.claims, self._board
-        if not claims.shared:
+        if not claims.shared or board.total(self._running) >= self.slots:
             return False
         board.lock()
         found = board.total(self._running) < self.slots and self._seize(claims.free())
@@ -190,6 +191,8 @@ class Place:
             board.add(claims.kept_row, board.worker, 1)
             self._active[self] = None
         board.unlock()
+        if self.share.count:
+            claims.freed = self
 
     def look_again(self, count: int) -> None:
         """`count` requests of the owner wait in this worker: say how many slots they may claim here."""
@@ -202,9 +205,8 @@ class Place:
             claims.set_want(want - self.want)
             self.want = want
         hungry = claims.hungry[self.share.data_class]
-        if want:
+        if count and self.slots:
             hungry[self] = None
-            self._active[self] = None
         else:
             hungry.pop(self, None)
 
@@ -214,7 +216,7 @@ class Place:
         mine = board.mine(self._kept)
         if not mine:
             self._low = 0
-            return self.want > 0
+            return False
         self._low = min(self._low, mine)
         if now - self._since >= self.keep_warm_s or not self.slots:
             board.lock()
@@ -397,27 +399,34 @@ class Shares:
     def next_owner(self, endpoint_id: str) -> Place | None:
         """A place at this endpoint whose owner waits, with a slot taken for it."""
         claims = self._slots.get(endpoint_id)
-        if claims is None or not claims.want:
+        if claims is None or not claims.shared:
             return None
+        freed, claims.freed = claims.freed, None
+        if freed is not None and self._owed(freed):
+            return freed
         for hungry in reversed(claims.hungry):
             if not hungry:
                 continue
             for place in list(islice(hungry, _TRIES)):
-                if wall_time() >= place.share.closes_at and place.share.route is not None:
-                    place.share.regrant(place.share.route)
-                if place.want and place.take():
+                if self._owed(place):
                     return place
                 if place in hungry:  # the others have their turn before this one is asked again
                     del hungry[place]
                     hungry[place] = None
         return None
 
+    def _owed(self, place: Place) -> bool:
+        """Whether a slot was taken for the owner that waits here. What runs elsewhere may have ended meanwhile."""
+        share = place.share
+        if share.route is not None and wall_time() >= share.closes_at:
+            share.regrant(share.route)
+        place.look_again(share.count)
+        return place.want > 0 and place.take()
+
     def sweep(self, now: float) -> None:
-        """Every half second: what owners kept and did not use is lent, and wants are as they are now."""
+        """Every half second: what owners kept and did not use is lent."""
         some = list(islice(self._active, _LOOKED_AFTER))
         for place in some:
             del self._active[place]
-            if place.share.count:
-                place.share.look_again()
             if place.sweep(now):
                 self._active[place] = None

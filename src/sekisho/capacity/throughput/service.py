@@ -33,7 +33,7 @@ class RouteSets(Protocol):
     def __call__(self, tenant: str, data_class: str, model: str) -> tuple[str, ...]: ...
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class InForce(msgspec.Struct, frozen=True, kw_only=True):
     """A commitment in force and what its owner has used of it."""
 
     placed: Placed
@@ -184,7 +184,7 @@ class ThroughputService:
         )
         return [Placed(commitment=each, places=places[each.id], missing=missing.get(each.id, 0)) for each in held]
 
-    def standing(self) -> list[Standing]:
+    def standing(self) -> list[InForce]:
         """What is in force now, with what was used of it: for the screens, the commands and what needs somebody."""
         now = self._clock.now()
         placed = self.in_force(now=now)
@@ -202,7 +202,7 @@ class ThroughputService:
                     now=now,
                     held=body.held,
                 )
-                found.append(Standing(placed=each, use=used))
+                found.append(InForce(placed=each, use=used))
         return found
 
     def endpoints(self) -> list[Measured]:
