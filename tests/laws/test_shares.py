@@ -1,4 +1,4 @@
-"""Whatever the order of events, on however many workers: when a borrower starts, a free slot is left for every request
+"""Whatever the order of events, on however many workers: when a borrower starts, a free slot is left for each request
 of an owner that waits below its share; no endpoint has more under way than it has slots; everybody is served."""
 
 from __future__ import annotations
