@@ -113,6 +113,14 @@ FAULTS: dict[str, tuple[str, str]] = {
         "ask its border for the whole chain and its key",
     ),
     "config.demo_key": ("A key of the demonstration is damaged or is no tenant's.", "remove secrets/demo_keys.json"),
+    "config.not_waiting": (
+        "An approval names a configuration that does not wait.",
+        "look at `sekisho config waiting` again",
+    ),
+    "config.waits": (
+        "The configuration would let guarded work reach more; for that part the version before is in force.",
+        "look at `sekisho config waiting`; an administrator approves it",
+    ),
     "config.refused": ("The configuration has mistakes; each is named with file and line.", "mend what it names"),
     "control.answer": ("The control plane's answer can't be read.", "use a command of the same version"),
     "control.listen": ("The console's address can't be listened on.", "choose another `[control] listen`"),

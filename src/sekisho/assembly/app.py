@@ -56,6 +56,7 @@ from sekisho.residency.evidence import EvidenceRefused, EvidenceService, Evidenc
 from sekisho.residency.http import GatewayToken, route_table
 from sekisho.residency.location.service import LocationRefused, LocationService
 from sekisho.residency.policy.bundle import PolicyRefused
+from sekisho.residency.policy.holding import HoldRefused
 from sekisho.residency.policy.service import ProposalRefused, ProposalUnknown
 from sekisho.residency.policy.source import SourceMissing
 from sekisho.residency.publish import TablePublisher
@@ -78,6 +79,7 @@ STATUSES: dict[type[SekishoError], int] = {
     TableMissing: 503,
     CompileRefused: 503,
     PolicyRefused: 422,
+    HoldRefused: 409,
     ProposalRefused: 409,
     ProposalUnknown: 404,
     SourceMissing: 404,

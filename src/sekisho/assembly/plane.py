@@ -47,6 +47,7 @@ from sekisho.ledger.receipts_http import ReceiptDesk, newest_first
 from sekisho.residency.evidence import EvidenceService
 from sekisho.residency.policy.bundle import Bundle, default_bundle
 from sekisho.residency.policy.change import Standing
+from sekisho.residency.policy.holding import ConfigurationHold, Waiting, in_words
 from sekisho.residency.policy.service import PolicyService
 from sekisho.residency.publish import TablePublisher
 from sekisho.residency.release import ReleaseService, entitled_by
@@ -84,12 +85,14 @@ class ControlPlane:
         self.clock = clock
         self.started_at = clock.now()
         self._load = load
-        self._loaded = load()
+        self._wanted = self._loaded = load()
         self.home = home
         self.admin_token = home.admin_token.read_text().strip()
         self.gateway_token = home.gateway_token.read_text().strip()
         self.database = Database(database_url(home, self._loaded.database))
         migrate(self.database)
+        self.configuration = ConfigurationHold(self.database)
+        self._loaded = self._in_force(self._loaded)
         self.publisher = TablePublisher()
         self.evidence = EvidenceService(
             self.database,
@@ -232,6 +235,15 @@ class ControlPlane:
             faults.append(self._config_fault)
         if self._policy_fault is not None:
             faults.append(self._policy_fault)
+        if (waiting := self.configuration.waiting) is not None:
+            faults.append(
+                Fault(
+                    code="config.waits",
+                    fact=in_words(waiting),
+                    hint="look at it with `sekisho config waiting`; an administrator runs `sekisho config approve`",
+                    since=waiting.since,
+                )
+            )
         if self._maker.error is not None:
             faults.append(_fault(self._maker.error, since=self._maker.error_at or self.clock.now()))
         if self._journal.fault is not None:
@@ -326,7 +338,8 @@ class ControlPlane:
             _log.error("the configuration was not taken over, the old one stays: %s", error)
             await self._record("config.refused", {"code": error.code, "fact": error.fact})
             return False
-        self._loaded, self._config_fault = loaded, None
+        self._wanted, self._config_fault = loaded, None
+        self._loaded = await asyncio.to_thread(self._in_force, loaded)
         await asyncio.to_thread(self._demonstration.follow, loaded.simulated, now=self.clock.now())
         await asyncio.to_thread(self._adopt_policies)
         await self._record("config.reloaded", {})
@@ -373,6 +386,28 @@ class ControlPlane:
             evidence_validity_s=loaded.evidence_validity_s,
             policy=self.policies.current(),
         )
+
+    def _in_force(self, wanted: Loaded) -> Loaded:
+        """What holds of a configuration that was read: what would let guarded work reach more waits."""
+        whole = msgspec.structs.replace(wanted.federation, sites=(*wanted.federation.sites, *wanted.simulated))
+        taken = self.configuration.take(whole, wanted.jurisdiction, now=self.clock.now())
+        simulated = {site.id for site in wanted.simulated}
+        return msgspec.structs.replace(
+            wanted,
+            federation=msgspec.structs.replace(
+                taken.federation, sites=tuple(site for site in taken.federation.sites if site.id not in simulated)
+            ),
+            simulated=tuple(site for site in taken.federation.sites if site.id in simulated),
+            jurisdiction=taken.jurisdiction,
+        )
+
+    async def approve_configuration(self, digest: str, *, actor: str) -> Waiting:
+        """Puts what waits in force. Raises HoldRefused when something else waits."""
+        found = await asyncio.to_thread(self.configuration.approve, digest, actor=actor, now=self.clock.now())
+        self._loaded = await asyncio.to_thread(self._in_force, self._wanted)
+        await asyncio.to_thread(self._demonstration.follow, self._loaded.simulated, now=self.clock.now())
+        await self.changed()
+        return found
 
     # -- policies
 

@@ -21,6 +21,7 @@ from sekisho.ledger import outbox as _outbox
 from sekisho.ledger import store as _ledger
 from sekisho.residency import evidence_store as _evidence
 from sekisho.residency import store as _residency
+from sekisho.residency.policy import holding as _holding
 from sekisho.residency.policy import store as _policy
 from sekisho.runtime import admins as _admins
 from sekisho.runtime import changes as _changes
@@ -38,6 +39,7 @@ _DECLARED = (
     _changes,
     _enrolments,
     _federation,
+    _holding,
     _records,
     _ledger,
     _outbox,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
+import msgspec
 
 from sekisho.assembly.config import ConfigRefused, load_config
 from sekisho.assembly.config import schema as config_schema
 from sekisho.cli import texts
+from sekisho.cli.local import home_option, json_option
 from sekisho.cli.texts import Count, Text
 
 CHECK = Text(
@@ -22,6 +25,32 @@ FINE = Text(
     "{file} is fine: {sites:site}, {endpoints:endpoint}, {tenants:tenant}, {keys:key}.",
     "{file} に誤りはありません（拠点 {sites}、エンドポイント {endpoints}、テナント {tenants}、キー {keys}）。",
 )
+
+WAITING = Text(
+    "Show what of the configuration would let guarded work reach more, and waits for an administrator.",
+    "設定のうち、保護対象の処理が届く先を広げるため管理者の承認を待っているものを表示します。",
+)
+NOTHING_WAITS = Text("All of the configuration is in force.", "設定はすべて有効です。")
+KINDS = {
+    "site": Text("Site {id}: {classes} work could reach more.", "拠点 {id}：{classes} の処理が届く先が広がります。"),
+    "tenant": Text(
+        "Tenant {id}: its {classes} work could reach more.", "テナント {id}：{classes} の処理が届く先が広がります。"
+    ),
+    "jurisdiction": Text(
+        "Jurisdiction {id}: {classes} work could reach more.", "法域 {id}：{classes} の処理が届く先が広がります。"
+    ),
+}
+BEFORE = Text("The version before is in force.", "変更前の内容が有効です。")
+OUT = Text("It is left out until then.", "承認されるまで使われません。")
+NEXT = Text(
+    "An administrator puts it in force: sekisho config approve {wanted}",
+    "有効にするには管理者が実行します: sekisho config approve {wanted}",
+)
+APPROVE = Text(
+    "Put in force what waits of the configuration; `waiting` shows its digest.",
+    "承認待ちの設定を有効にします。ダイジェストは `waiting` で表示されます。",
+)
+APPROVED = Text("The configuration is in force.", "設定を有効にしました。")
 
 
 @click.group(help=str(texts.CONFIG))
@@ -51,6 +80,39 @@ def check(file: Path | None) -> None:
             keys=Count(len(federation.keys)),
         )
     )
+
+
+@config.command(help=str(WAITING))
+@json_option
+@home_option
+def waiting(*, as_json: bool, root: Path) -> None:
+    """The help is `WAITING`. Exits with 1 when something waits."""
+    from sekisho.cli.control_client import call  # noqa: PLC0415 - `check` needs no HTTP client
+    from sekisho.console.policy_api import ConfigurationWaiting  # noqa: PLC0415
+
+    found = call(root, "GET", "/api/v1/configuration/waiting", answer=ConfigurationWaiting).waiting
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+    elif found is None:
+        click.echo(str(NOTHING_WAITS))
+    else:
+        for each in found.held:
+            what = KINDS[each.kind](id=each.id, classes=", ".join(each.classes))
+            click.echo(f"{what} {OUT if each.closed else BEFORE}")
+        click.echo(NEXT(wanted=found.wanted))
+    sys.exit(0 if found is None else 1)
+
+
+@config.command(help=str(APPROVE))
+@click.argument("digest", metavar="DIGEST")
+@home_option
+def approve(*, digest: str, root: Path) -> None:
+    """The help is `APPROVE`. The digest is asked for so that nobody approves what changed since they looked."""
+    from sekisho.cli.control_client import call  # noqa: PLC0415
+    from sekisho.console.policy_api import ConfigurationWaiting  # noqa: PLC0415
+
+    call(root, "POST", "/api/v1/configuration/approve", body={"wanted": digest}, answer=ConfigurationWaiting)
+    click.echo(str(APPROVED))
 
 
 @config.command(help=str(SCHEMA))

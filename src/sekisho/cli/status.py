@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sekisho.assembly import ready
+from sekisho.assembly.fleet import SupervisorTable
 from sekisho.assembly.home import Home
 from sekisho.assembly.processes import Kind, State
 from sekisho.cli import texts
@@ -36,8 +37,27 @@ def status(as_json: bool, root: Path) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(health), indent=1).decode())
     else:
-        show(Console(highlight=False), health, now=now)
+        console = Console(highlight=False)
+        show(console, health, now=now)
+        _say_what_waits(console, root, table)
     sys.exit(0 if health.ok else 1)
+
+
+def _say_what_waits(console: Console, root: Path, table: SupervisorTable) -> None:
+    """Of the configuration, when the control plane answers: it is no fault, but nobody shall overlook it."""
+    if any(row.kind is Kind.CONTROL and row.state is not State.READY for row in table.processes):
+        return
+    from sekisho.cli.control_client import ControlRefused, call  # noqa: PLC0415 - an HTTP client
+    from sekisho.console.policy_api import ConfigurationWaiting  # noqa: PLC0415
+
+    try:
+        found = call(root, "GET", "/api/v1/configuration/waiting", answer=ConfigurationWaiting).waiting
+    except ControlRefused as error:
+        console.print(str(error), style="yellow", markup=False)
+        return
+    if found is not None:
+        what = ", ".join(f"{each.kind} {each.id}" for each in found.held)
+        console.print(texts.CONFIG_WAITS(what=what), style="bold yellow", markup=False)
 
 
 async def _snapshots(home: Home, count: int) -> list[WorkerSnapshot | None]:

@@ -179,6 +179,12 @@ TABLE_MIXED = Text(
 TABLE_NONE = Text("Route table: none yet", "経路表: まだありません")
 JOURNAL_OK = Text("Journal: written by every worker", "ジャーナル: すべてのワーカーが記録できています")
 JOURNAL_BAD = Text("Journal of {worker}: {error}", "{worker} のジャーナル: {error}")
+CONFIG_WAITS = Text(
+    "The configuration would let guarded work reach more and waits for an administrator: {what}. "
+    "`sekisho config waiting` says why.",
+    "設定の変更が保護対象の処理の届く先を広げるため、管理者の承認を待っています：{what}。"
+    "理由は `sekisho config waiting` で確認できます。",
+)
 ALL_WELL = Text("All is well.", "すべて正常です。")
 NOT_WELL = Text("Not well: {faults}", "異常があります: {faults}")
 FAULT_PROCESS = Text("{name} is {state}", "{name} の状態が {state}")
@@ -252,6 +258,9 @@ CODES = {
     "listen.in_use": Text("The port is in use.", "ポートは別のプロセスが使用中です。"),
     "listen.forbidden": Text("This user may not use the port.", "このユーザーにはポートを使う権限がありません。"),
     "listen.not_local": Text("The address is not of this machine.", "アドレスがこのマシンのものではありません。"),
+    "config.not_waiting": Text(
+        "No such configuration waits for an approval.", "承認を待っている設定の中に、該当するものがありません。"
+    ),
     "config.refused": Text("The configuration has mistakes.", "設定に誤りがあります。"),
     "demo.unavailable": Text("The demonstration can't run here.", "デモ構成を実行できません。"),
     "demo.endpoint": Text("A simulated endpoint can't be run.", "模擬エンドポイントを実行できません。"),

@@ -17,6 +17,7 @@ from sekisho.ledger.store import find_passage
 from sekisho.residency.policy.bundle import PolicyFile
 from sekisho.residency.policy.change import Difference
 from sekisho.residency.policy.engine import CedarPolicy
+from sekisho.residency.policy.holding import Waiting
 from sekisho.residency.policy.service import PolicyVersion, Proposal
 from sekisho.residency.policy.source import Passage, Replay, replay
 from sekisho.runtime.admins import AdminView, NewAdmin
@@ -67,8 +68,43 @@ class PolicyWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     note: Annotated[str, msgspec.Meta(max_length=400)] = ""
 
 
+class ConfigurationApproval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`wanted`: the digest of what waits, so that nothing is approved that changed since somebody looked."""
+
+    wanted: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class ConfigurationWaiting(msgspec.Struct, frozen=True, kw_only=True):
+    """What of the configuration is not in force; None: all of it is."""
+
+    waiting: Waiting | None
+
+
 class AdminWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+@get(
+    "/configuration/waiting",
+    operation_id="configurationWaiting",
+    summary="What of the configuration would let guarded work reach more, and is not in force",
+    sync_to_thread=False,
+)
+def get_waiting(control: TheControl) -> ConfigurationWaiting:
+    return ConfigurationWaiting(waiting=control.configuration.waiting)
+
+
+@post(
+    "/configuration/approve",
+    operation_id="approveConfiguration",
+    summary="Put in force what waits of the configuration",
+    status_code=200,
+)
+async def approve_configuration(
+    control: TheControl, actor: TheActor, data: JSONBody[ConfigurationApproval]
+) -> ConfigurationWaiting:
+    await control.approve_configuration(data.wanted, actor=actor)
+    return ConfigurationWaiting(waiting=control.configuration.waiting)
 
 
 @get("/policies", operation_id="policy", summary="The policy in force, rule by rule", sync_to_thread=True)
@@ -235,6 +271,8 @@ def policy_router() -> Router:
     return Router(
         "/api/v1",
         route_handlers=[
+            get_waiting,
+            approve_configuration,
             get_policy,
             get_files,
             get_history,

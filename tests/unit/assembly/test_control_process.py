@@ -123,6 +123,43 @@ def test_sighup_takes_a_good_configuration_and_leaves_a_broken_one(control: Cont
     until(lambda: control.get("/api/v1/status").json()["faults"] == [])
 
 
+def test_what_widens_by_the_file_alone_waits_for_an_administrator(control: Control) -> None:
+    abroad = '[[site]]\nid = "abroad"\noperator = "sakura"\ncountry = "US"\n'
+    abroad += (
+        '[[endpoint]]\nid = "abroad-1"\nsite = "abroad"\nurl = "http://127.0.0.1:8/v1"\nmodels = ["smollm2-135m"]\n'
+    )
+    before = control.version()
+    control.config.write_text(FEDERATION + abroad)
+    control.process.send_signal(signal.SIGHUP)
+    until(lambda: control.version() > before)
+    assert control.get("/api/v1/configuration/waiting").json() == {"waiting": None}
+
+    control.config.write_text(FEDERATION + abroad.replace("US", "JP"))
+    control.process.send_signal(signal.SIGHUP)
+    until(lambda: bool(control.get("/api/v1/status").json()["faults"]))
+    (fault,) = control.get("/api/v1/status").json()["faults"]
+    assert fault["code"] == "config.waits"
+    assert "site abroad" in fault["fact"]
+    assert "US" in {site["country"] for site in control.get("/api/v1/sites").json()}
+
+    control.process.kill()  # a restart puts nothing in force
+    control.process.wait()
+    control.start()
+    control.wait_ready()
+    waiting = control.get("/api/v1/configuration/waiting").json()["waiting"]
+    assert "US" in {site["country"] for site in control.get("/api/v1/sites").json()}
+    answer = httpx.post(
+        f"{control.url}/api/v1/configuration/approve",
+        json={"wanted": waiting["wanted"]},
+        headers={"Authorization": f"Bearer {control.secret('admin_token')}"},
+        timeout=30,
+        trust_env=False,
+    )
+    assert answer.json() == {"waiting": None}
+    assert {site["country"] for site in control.get("/api/v1/sites").json()} == {"JP"}
+    assert control.get("/api/v1/status").json()["faults"] == []
+
+
 def test_sigterm_answers_the_polls_and_ends_in_a_moment(control: Control) -> None:
     version = control.version()
     address = ("127.0.0.1", int(control.url.rpartition(":")[2]))
