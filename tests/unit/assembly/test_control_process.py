@@ -64,7 +64,7 @@ class Control:
         return int(answer.headers["x-sekisho-table-version"])
 
     def wait_ready(self) -> None:
-        assert httpx.get(self.url + "/readyz", timeout=30, trust_env=False).json()["status"] == "ready"
+        assert httpx.get(self.url + "/readyz", timeout=120, trust_env=False).json()["status"] == "ready"
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -83,7 +83,7 @@ def control(tmp_path: Path) -> Iterator[Control]:
         made.stop()
 
 
-def until(condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
+def until(condition: Callable[[], bool], *, within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
