@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from sekisho.cli import start
 from sekisho.ledger.issue import ReceiptService
 from support.ledger import NOW_S, LedgerLab, decision
 
-RUN = [sys.executable, "-m", "sekisho.cli.main", "receipt", "verify"]
+RUN = [sys.executable, "-m", "sekisho.cli.start", "receipt", "verify"]
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +108,35 @@ def test_bad_input_gets_a_code_and_never_a_traceback(files: Path, arguments: tup
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("r.proof", "--policy", "p.policy"), ("--policy=p.policy", "r.cose", "--json"), ("--home=home", "r.proof")],
+)
+def test_the_short_way_says_what_the_command_says(files: Path, arguments: tuple[str, ...]) -> None:
+    whole = [sys.executable, "-m", "sekisho.cli.main", "receipt", "verify", *arguments]
+    environment = os.environ | {"SEKISHO_LANG": "en"}
+    said = subprocess.run(whole, cwd=files, env=environment, capture_output=True, text=True, check=True).stdout
+    assert verify(files, *arguments).stdout == said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("r.proof", "p.policy"), ("r.proof", "--policy"), ("r.proof", "--policy="), ("r.proof", "--jso"),
+     ("--help",), ("r.proof", "--json=1"), ("--", "r.proof")],
+)  # fmt: skip
+def test_what_is_not_plain_is_left_to_the_command(
+    files: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files)
+    assert start._verified(arguments) is None
+
+
 def test_needs_no_network_and_no_database(files: Path) -> None:
-    """Neither is even imported: what is not there can't be asked."""
+    """Neither is even imported: what is not there can't be asked. Nor is anything of the other commands."""
     program = (
-        "import sys; from sekisho.cli.receipt import verify\n"
-        "try:\n    verify(['r.proof', '--policy', 'p.policy'])\nexcept SystemExit as end:\n    assert not end.code\n"
-        "print(sorted({'httpx', 'sqlalchemy', 'sqlite3', 'litestar', 'asyncio', 'rich'} & set(sys.modules)))"
+        "import sys; from sekisho.cli.start import main\n"
+        "sys.argv = ['sekisho', 'receipt', 'verify', 'r.proof', '--policy', 'p.policy']; main()\n"
+        "print(sorted({'httpx', 'sqlalchemy', 'sqlite3', 'litestar', 'asyncio', 'rich', 'click'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=files, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
