@@ -17,6 +17,7 @@ from sekisho.capacity.grid import SLOTS_PER_HOUR, current_slot, slot_of, unix_s
 from sekisho.capacity.life import LifeService
 from sekisho.capacity.model import Notice, Reservation, Version
 from sekisho.capacity.store import notices
+from sekisho.capacity.workloads.service import WorkloadService
 from sekisho.console import capacity_views as views
 from sekisho.console.capacity_api import ReserveOffice, TheOffice, reservation_view
 from sekisho.console.capacity_views import Names, Row
@@ -27,6 +28,7 @@ from sekisho.console.i18n import Translator
 from sekisho.console.inject import Asked, Form, TheActor, TheControl, TheSessions
 from sekisho.console.objects import ObjectView, curl, parse_tab, pretty
 from sekisho.console.sign_in import require_form
+from sekisho.console.workload_api import TheWorkloads, WorkloadView, workloads_of
 from sekisho.console.zones import field_value, instant, iso, zone_of
 from sekisho.residency.model import Denied, Reason, Verdict
 
@@ -93,6 +95,7 @@ class ReservationView(ObjectView, frozen=True, kw_only=True):
     sites: tuple[SiteVerdict, ...]
     past: tuple[Past, ...]
     notices: tuple[Notice, ...]
+    workloads: tuple[WorkloadView, ...]
     consequence: Consequence | None
     failed: str
     choices: Choices
@@ -108,9 +111,15 @@ class ReservationView(ObjectView, frozen=True, kw_only=True):
 
 @get("/reservations/{reservation:str}", include_in_schema=False)
 async def reservation_page(
-    *, request: Asked, control: TheControl, sessions: TheSessions, reserve: TheOffice, reservation: Id
+    *,
+    request: Asked,
+    control: TheControl,
+    sessions: TheSessions,
+    reserve: TheOffice,
+    workloads: TheWorkloads,
+    reservation: Id,
 ) -> Response[bytes]:
-    return await _page(request, control, sessions, reserve, reservation)
+    return await _page(request, control, sessions, _Desk(reserve, workloads), reservation)
 
 
 @post("/reservations/{reservation:str}", include_in_schema=False)
@@ -121,6 +130,7 @@ async def change_form(
     sessions: TheSessions,
     actor: TheActor,
     reserve: TheOffice,
+    workloads: TheWorkloads,
     reservation: Id,
     data: Form,
 ) -> Response[bytes]:
@@ -134,10 +144,17 @@ async def change_form(
     try:
         await asyncio.to_thread(_apply, reserve.life, reservation, change, version=int(version), who=actor, t=t)
     except ReserveFault as error:
-        return await _page(request, control, sessions, reserve, reservation, failed=told(error, t))
+        return await _page(request, control, sessions, _Desk(reserve, workloads), reservation, failed=told(error, t))
     except _Unclear as error:
-        return await _page(request, control, sessions, reserve, reservation, failed=str(error))
+        return await _page(request, control, sessions, _Desk(reserve, workloads), reservation, failed=str(error))
     return redirect(f"/reservations/{reservation}")
+
+
+class _Desk(msgspec.Struct, frozen=True):
+    """The two services that the page is about."""
+
+    reserve: ReserveOffice
+    workloads: WorkloadService
 
 
 class _Unclear(Exception):
@@ -199,11 +216,12 @@ async def _page(
     request: Asked,
     control: TheControl,
     sessions: TheSessions,
-    reserve: ReserveOffice,
+    desk: _Desk,
     name: str,
     *,
     failed: str = "",
 ) -> Response[bytes]:
+    reserve = desk.reserve
     session = signed_in(request, control, sessions)
     frame = frame_of(request, control, session, section="capacity")
     t, query = frame.translator, query_of(request)
@@ -245,6 +263,7 @@ async def _page(
             sites=_verdicts(reserve.verdicts(body.tenant, body.data_class), held, names),
             past=_past(reserve.capacity.history(name), names, t),
             notices=tuple(said),
+            workloads=tuple(workloads_of(desk.workloads, name)),
             consequence=_rehearsed(reserve, held, change, names, who=session.name, t=t) if change else None,
             failed=failed,
             choices=choices(control.table()),
