@@ -122,7 +122,12 @@ def answer_to(
             return signed_out_part(request, control)
         case WrongForm():
             document = problem(
-                403, code="form.stale", detail="the form is not from this session", hint="go back, reload, try again"
+                403,
+                code="form.stale",
+                detail="the form is not from this session",
+                hint="go back, reload, try again",
+                detail_ja="このフォームは現在のセッションのものではありません",
+                hint_ja="前のページに戻り、再読み込みしてからもう一度送信してください",
             )
         case _:
             pass

@@ -74,7 +74,12 @@ def problem_of(error: Exception, statuses: Mapping[type[SekishoError], int]) -> 
             status = error.status_code
             headers = dict(error.headers or {})
             document = problem(
-                status, code=_CODES.get(status, "request.invalid"), detail=_detail(error), hint=_HINTS.get(status, "")
+                status,
+                code=_CODES.get(status, "request.invalid"),
+                detail=_detail(error),
+                hint=_HINTS.get(status, ""),
+                detail_ja=_JA.get(status, ("", ""))[0],
+                hint_ja=_JA.get(status, ("", ""))[1],
             )
         case RecursionError():
             # Our own code does not recurse; the JSON decoder does, as deep as a body is nested.
@@ -92,6 +97,14 @@ def problem_of(error: Exception, statuses: Mapping[type[SekishoError], int]) -> 
     return document, headers
 
 
+# Fact and next step. A 400 says which field: that stays as it is.
+_JA = {
+    401: ("認証が必要です", "管理トークンを `Authorization: Bearer …` で送るか、/ でサインインしてください"),
+    403: ("この操作は許可されていません", ""),
+    404: ("このアドレスには何もありません", "アドレスの一覧は /api/docs にあります"),
+    405: ("このアドレスでは使えないメソッドです", "メソッドの一覧は /api/docs にあります"),
+    413: ("リクエストが大きすぎます", ""),
+}
 _HINTS = {
     401: "send the admin token as `Authorization: Bearer …`, or sign in at /",
     404: "the paths are listed at /api/docs",
