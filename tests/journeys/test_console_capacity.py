@@ -162,6 +162,7 @@ def screens(reserved: Reserved) -> list[str]:
         "/capacity/waitlist",
         "/capacity/pools",
         "/capacity/notices",
+        "/capacity/throughput",
         one,
         f"{one}?do=cancel",
         *(f"{one}?tab={tab}" for tab in ("why", "events", "raw")),

@@ -344,6 +344,7 @@ def _throughput(facts: Facts, t: Translator) -> Iterator[Need]:
                 ),
                 owner=t("You"),
                 action=t("Bring endpoints of its route set back, or agree on less"),
+                href="/capacity/throughput",
             )
         if forecast.at is not None and forecast.at - facts.now < USED_UP_SOON_S:
             yield Need(
@@ -360,6 +361,7 @@ def _throughput(facts: Facts, t: Translator) -> Iterator[Need]:
                 ),
                 owner=terms.tenant,
                 action=t("Reserve more"),
+                href=with_query("/capacity/throughput", {"tenant": terms.tenant}),
             )
 
 

@@ -22,6 +22,7 @@ from sekisho.console import (
     reservation_pages,
     sign_in,
     site_pages,
+    throughput_pages,
 )
 from sekisho.console.errors import error_page, signed_out_part
 from sekisho.console.http import Elsewhere, SignedOut, language_cookie, redirect
@@ -77,6 +78,7 @@ def routes() -> list[HTTPRouteHandler | Router]:
         capacity_pages.waitlist_page,
         capacity_pages.leave_form,
         capacity_pages.notices_page,
+        throughput_pages.throughput_page,
         reservation_pages.reservation_page,
         reservation_pages.change_form,
         pool_pages.pools_page,
