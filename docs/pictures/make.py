@@ -16,7 +16,7 @@ sys.path[:0] = [str(ROOT / "tests" / "journeys"), str(ROOT / "tests")]
 
 from test_console_capacity import ARGUMENTS, Reserved, enter  # noqa: E402 - found by the path above
 
-SIZE = {"width": 1180, "height": 760}
+SIZE = {"width": 1280, "height": 1040}
 
 
 def main() -> None:
