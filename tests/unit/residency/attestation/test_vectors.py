@@ -178,6 +178,8 @@ ROOTS = {
     "amd-milan-ask": "67d303bd3905fd38db8b20e0793699870e7fa612eaad5dec358293fd8c0bac1b",
     "amd-genoa-ark": "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1",
     "amd-genoa-ask": "5464738c1546aed5f2cecf1dc98c5c960a92e8913238a61711bc90ec6e828521",
+    "amd-turin-ark": "1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a",
+    "amd-turin-ask": "5b77ef5fe7a7a004fd9032668fba9d0fda22f88c4442069a479636a6ae3b3185",
     "nvidia-device-root": "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48",
 }
 
@@ -188,7 +190,7 @@ def test_the_vendored_roots_are_the_ones_that_were_looked_at() -> None:
     for name, digest in ROOTS.items():
         assert hashlib.sha256(root(name)).hexdigest() == digest
         assert digest in (folder / "SOURCES.md").read_text()
-    for line in ("milan", "genoa"):
+    for line in ("milan", "genoa", "turin"):
         assert issued_by(root(f"amd-{line}-ask"), root(f"amd-{line}-ark"))
         assert issued_by(root(f"amd-{line}-ark"), root(f"amd-{line}-ark"))
-    assert set(snp.amd_roots()) == {"Milan", "Genoa"}
+    assert set(snp.amd_roots()) == {"Milan", "Genoa", "Turin"}
