@@ -5,7 +5,7 @@ from __future__ import annotations
 from sekisho.cli.texts import Text
 
 EVIDENCE = Text(
-    "Evidence for auditors: packs, attestation, registers.", "監査のための証跡：パック、構成証明、登録簿。"
+    "Evidence for auditors: packs, attestation, registers.", "監査のための証跡：パック、アテステーション、登録簿。"
 )
 PACK = Text(
     "Make an evidence pack: a sample drawn with the auditor's seed, each decision proven and made again.",

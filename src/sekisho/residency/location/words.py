@@ -28,7 +28,7 @@ LIMITS = (
     Both(
         "This bounds where the key answered. A relay can hold the key here and compute elsewhere; only a key that "
         "attestation binds to the hardware rules that out.",
-        "この結果が示すのは、鍵が応答した場所の範囲です。鍵だけを国内に置き、計算を別の場所で行う中継は、鍵が構成証明で"
+        "この結果が示すのは、鍵が応答した場所の範囲です。鍵だけを国内に置き、計算を別の場所で行う中継は、鍵がアテステーションで"
         "ハードウェアに結び付いている場合に限り排除できます。",
     ),
     Both(
