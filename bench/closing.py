@@ -34,6 +34,8 @@ from bench.processes import free_port
 from bench.upstream import JsonUpstream
 
 _VALIDITY_S = 6
+# A route that is not closed by then did not close; on a loaded machine the figure is larger than the law, and shown.
+_LATEST_S = 10.0
 _CONFIG = """
 [gateway]
 listen = "127.0.0.1:{gateway}"
@@ -161,7 +163,11 @@ def measured(up: Up, cause: Callable[[], float], *, wait_s: float) -> float:
     clients.start()
     time.sleep(0.25)
     at = cause()
-    time.sleep(max(0.0, at - time.time()) + wait_s)
+    time.sleep(max(0.0, at - time.time()))
+    deadline = time.monotonic() + _LATEST_S
+    while not clients.refused and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(wait_s)  # the other worker may be later
     clients.end()
     assert clients.codes <= {"residency.no_eligible_endpoint", "residency.evidence_expired"}, clients.codes
     assert clients.refused, "the route did not close"
