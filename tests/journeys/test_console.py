@@ -194,6 +194,7 @@ def screens(console: Console) -> list[str]:
         "/gateway/why?tenant=hospital&class=restricted&model=gpt-4o-mini",
         "/gateway/why?tenant=hospital&class=restricted&model=gpt-9",
         "/gateway/dry-run",
+        "/gateway/map",
         "/gateway/dry-run?site=sakura-ishikari&country=US",
         passage,
         *(f"{passage}?tab={tab}" for tab in tabs),

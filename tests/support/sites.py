@@ -106,6 +106,7 @@ class FakeAgent:
 
     def __init__(self, site: str) -> None:
         self.site = site
+        self.host = ""
         self.key = ec.generate_private_key(ec.SECP256R1())
         self._counter = 0
 

@@ -108,6 +108,7 @@ def locations(
         landmarks=landmarks,
         land=natural_earth,
         limits=limits,
+        since=lambda site: next((each.since for each in sites() if each.site == site), 0.0),
         validity_s=validity_s,
     )
     return AgentLocations(
@@ -136,6 +137,7 @@ class AgentLocations:
         self._landmarks = landmarks
         self._sites = sites
         self._rounds = rounds
+        self._since: dict[str, float] = {}
 
     def tasks(self, site: str, *, now: float) -> tuple[Landmark | None, tuple[Target, ...]]:
         """As which landmark an agent counts, and whom it shall measure now. Nobody measures itself."""
@@ -144,7 +146,12 @@ class AgentLocations:
         landmark = self._landmarks().get(site)
         if landmark is None:
             return None, ()
-        others = {each.site: each for each in self._sites() if each.site != site and each.location}
+        everybody = self._sites()
+        for each in everybody:
+            if self._since.setdefault(each.site, each.since) != each.since:  # moved, or replaced
+                self._since[each.site] = each.since
+                self.ask(each.site)
+        others = {each.site: each for each in everybody if each.site != site and each.location}
         due = self._rounds.due(landmark.id, tuple(others), now=now)
         return landmark, tuple(
             Target(site=name, address=others[name].location, spki=base64.b64decode(others[name].spki)) for name in due

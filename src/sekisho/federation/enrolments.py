@@ -96,7 +96,9 @@ class Enrolment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Agent(msgspec.Struct, frozen=True, kw_only=True):
-    """An approved site's agent. `counter`: that of its last request; `report`: its last one (JSON, or empty)."""
+    """An approved site's agent. `counter`: that of its last request; `report`: its last one (JSON, or empty).
+    `since`: when it was approved, or when it was first heard from other hosts than before; what was measured earlier
+    says nothing about it."""
 
     site: str
     enrolment: str
@@ -220,6 +222,10 @@ def advance(connection: sa.Connection, site: str, *, pin: str, counter: int) -> 
 
 def heard(connection: sa.Connection, site: str, *, at: float, report: str) -> None:
     connection.execute(site_agent.update().where(site_agent.c.site == site).values(heard_at=at, report=report))
+
+
+def moved(connection: sa.Connection, site: str, *, at: float) -> None:
+    connection.execute(site_agent.update().where(site_agent.c.site == site).values(since=at))
 
 
 def rekey(connection: sa.Connection, site: str, *, spki: str, pin: str) -> None:

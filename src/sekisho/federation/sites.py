@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from urllib.parse import urlsplit
 
 import msgspec
 import sqlalchemy as sa
@@ -78,6 +79,7 @@ class AnsweringSite(msgspec.Struct, frozen=True, kw_only=True):
     site: str
     spki: str
     location: str
+    since: float
 
 
 class Enrolled(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +160,17 @@ class SiteService:
                     "the key was replaced a moment ago", code="agent.signature", hint="use the new key"
                 )
             changed = _record_endpoints(connection, agent, report, now=now, actor=f"site/{agent.site}"[:64])
+            moved = bool(before.report) and not hosts(report) <= hosts(_decode_heartbeat(before.report.encode()))
+            if moved:
+                sql.moved(connection, agent.site, at=now)
+                record_change(
+                    connection,
+                    now=now,
+                    actor=f"site/{agent.site}"[:64],
+                    action="site.moved",
+                    subject=f"site/{agent.site}",
+                    detail={"hosts": ", ".join(sorted(hosts(report)))[:200]},
+                )
             sql.heard(connection, agent.site, at=now, report=text)
             suspended = agent.site in sql.suspended_sites(connection)
             validity_s = self._validity_s()
@@ -171,7 +184,7 @@ class SiteService:
                     subject=f"site/{agent.site}",
                     detail={"endpoints": str(len(report.endpoints))},
                 )
-        return Heard(suspended=suspended, renew=changed or stale)
+        return Heard(suspended=suspended, renew=changed or stale or moved)
 
     def rotate(self, agent: Agent, *, spki: str, proof: bytes, now: float) -> str:
         """Changes an authenticated agent's key; the new one signs that it is there. The answer is the new pin."""
@@ -278,7 +291,8 @@ class SiteService:
         return views
 
     def since(self) -> dict[str, float]:
-        """When the agent of each site was approved; a rotated key is the same agent's."""
+        """From when on evidence about each enrolled site counts: an agent that was replaced, or that moved to other
+        hosts, has proved nothing yet; a rotated key is the same agent's."""
         with self._database.read() as connection:
             return {agent.site: agent.since for agent in sql.agents(connection)}
 
@@ -286,7 +300,7 @@ class SiteService:
         """Every site with an approved agent."""
         with self._database.read() as connection:
             return tuple(
-                AnsweringSite(site=agent.site, spki=agent.spki, location=report.location)
+                AnsweringSite(site=agent.site, spki=agent.spki, location=report.location, since=agent.since)
                 for agent, _, report in _enrolled(connection)
             )
 
@@ -347,6 +361,12 @@ def with_windows(federation: Federation, windows: Sequence[Endpoint], tls: Mappi
         if each.site in sites and each.id not in taken
     ]
     return msgspec.structs.replace(federation, endpoints=(*federation.endpoints, *added)) if added else federation
+
+
+def hosts(report: Heartbeat) -> frozenset[str]:
+    """Where a site is reached: what its endpoints and its answers to landmarks are asked at, without ports."""
+    named = {urlsplit(each.url).hostname or "" for each in report.endpoints}
+    return frozenset(named | {report.location.rpartition(":")[0].strip("[]").lower()} - {""})
 
 
 def merge(configured: Federation, enrolled: Enrolled) -> Federation:

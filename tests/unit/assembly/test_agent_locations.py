@@ -73,7 +73,7 @@ class Town:
 
     def beat(self, name: str) -> HeartbeatAnswer:
         agent = self.agents[name]
-        body = agent.report(location=f"{name}.example.jp:7845")
+        body = agent.report(location=f"{agent.host or f'{name}.example.jp'}:7845")
         request = agent.request(body)
         answer = self.client.post(
             HEARTBEAT,
@@ -169,6 +169,30 @@ def test_a_declared_place_opens_nothing_a_proof_does_and_a_contradiction_closes_
     caught = town.hand_in(town.measured(far.landmark, target, 2.0))
     assert caught.json() == {"verdicts": {NEW: "contradicted"}}
     assert town.confidential() == set()
+
+
+def test_a_site_that_moves_to_other_hosts_has_proved_nothing_yet_and_is_measured_at_once(town: Town) -> None:
+    town.trust(SiteLandmark(site=NEAR, latitude=34.70, longitude=135.49))
+    town.beat(NEW)
+    answer = town.beat(NEAR)
+    assert answer.landmark is not None
+    (target,) = answer.measure
+    before = town.measured(answer.landmark, target, 1.0)
+    town.hand_in(before)
+    assert town.confidential() == {NEW}
+    town.beat(NEW)  # as before
+    assert town.confidential() == {NEW}
+    assert town.beat(NEAR).measure == ()
+
+    town.agents[NEW].host = "elsewhere.example.com"
+    town.beat(NEW)
+    assert town.confidential() == set()
+    (again,) = town.beat(NEAR).measure
+    assert again.address == "elsewhere.example.com:7845"
+    assert town.hand_in(before).json()["code"] == "location.refused"
+    assert town.confidential() == set()
+    town.hand_in(town.measured(answer.landmark, again, 1.0))
+    assert town.confidential() == {NEW}
 
 
 def test_only_those_whom_the_register_names_are_landmarks(town: Town) -> None:

@@ -23,7 +23,7 @@ _CIRCLE = 90  # corners of a drawn circle
 _MARGIN = 24.0  # what lies further out is drawn onto the edge of this
 _FINEST = 1.2  # steps below this many pixels are left out
 
-_STYLE = (
+STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#1b2430}.halo{paint-order:stroke;stroke:#fff;stroke-width:3px}"
     ".home{fill:#b9d8bd;stroke:#5c8a63;stroke-width:.6}.abroad{fill:#e3c9c4;stroke:#a27068;stroke-width:.6}"
     ".disc{fill:none;stroke:#1f5fae;stroke-width:1.6}.fibre{fill:none;stroke:#1f5fae;stroke-width:1;"
@@ -106,7 +106,7 @@ def draw(finding: Finding, land: Land, language: Language, *, prefix: str = "loc
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT + LEGEND}" role="img" '
         f'aria-labelledby="{prefix}-t {prefix}-d" lang="{language}">',
         f'<title id="{prefix}-t">{escape(title)}</title><desc id="{prefix}-d">{escape(lead)}</desc>',
-        f"<style>{_STYLE}</style>",
+        f"<style>{STYLE}</style>",
         f'<rect width="{WIDTH}" height="{HEIGHT + LEGEND}" fill="#fff"/>',
         f'<svg width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#eef4f9"/>',

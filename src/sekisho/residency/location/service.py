@@ -45,7 +45,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 class LocationService:
     """`sites` are those in force by id; `keys` the keys of a site (DER SubjectPublicKeyInfo) that count today;
-    `landmarks` the register; `limits` the operator's own limits in ms by landmark, for each site that has any."""
+    `landmarks` the register; `limits` the operator's own limits in ms by landmark, for each site that has any; `since`: what was
+    measured of a site before counts no longer (Unix seconds)."""
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class LocationService:
         landmarks: Callable[[], Mapping[str, Landmark]],
         land: Callable[[], Land],
         limits: Callable[[str], Mapping[str, float]] = lambda _site: {},
+        since: Callable[[str], float] = lambda _site: 0.0,
         validity_s: float = VALIDITY_S,
     ) -> None:
         self._evidence = evidence
@@ -64,23 +66,28 @@ class LocationService:
         self._landmarks = landmarks
         self._land = land
         self._limits = limits
+        self._since = since
         self._validity_s = validity_s
 
     def take(self, site: str, given: Sequence[SignedMeasurement], *, now: float, actor: str) -> Finding:
         """The verdict with these measurements and those that still count. Raises LocationRefused or
         UnknownName; then nothing of it is kept."""
-        claim = self._claim(site)
+        claim, since = self._claim(site), self._since(site)
         # Before anything else: what nobody of ours signed costs us two signatures and no more.
         fresh: list[tuple[Measurement, SignedMeasurement]] = []
         for each in given:
             found = self._check(site, each)
             if isinstance(found, MeasurementRefused):
                 raise LocationRefused(found.what, code=found.code, hint=found.mend)
+            if found.at < since:
+                raise LocationRefused(
+                    "it was measured before the site's agent came to where it is now", hint="measure again"
+                )
             fresh.append((found, each))
         known: dict[str, tuple[Measurement, SignedMeasurement]] = {}
         for each in self._kept(site):
             old = self._check(site, each)
-            if isinstance(old, Measurement):
+            if isinstance(old, Measurement) and old.at >= since:
                 _newer(known, old, each)
         before = dict(known)
         for found, each in fresh:
