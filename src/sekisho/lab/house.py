@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import json
 import os
 import secrets
@@ -13,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -22,6 +24,9 @@ from sekisho.lab import namespaces
 from sekisho.lab.network import Lab, LabFailed, end
 from sekisho.ledger.journal import read_records, segments
 from sekisho.ledger.model import Decision, decode_record
+from sekisho.ledger.tlog.entries import read_entry
+from sekisho.ledger.tlog.log import LogReader
+from sekisho.ledger.tlog.years import newest
 
 MODEL = "smollm2-135m"
 CANARY_MODEL = "canary"
@@ -29,6 +34,7 @@ HOSPITAL, CANARY = "hospital", "canary"
 GATEWAY_PORT, CONTROL_PORT, MODEL_PORT = 8080, 8081, 9100
 _START_TIMEOUT_S = 90.0
 _ASK_TIMEOUT_S = 2.0
+_CONTROL_TIMEOUT_S = 60.0
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +92,7 @@ class House:
         for site in self.serving:
             self.start_model(site, wait=False)
         self._start_control()
+        self._start_sequencer()
         self._start_gateway()
         for site in self.serving:
             self._until_model_answers(site)
@@ -128,6 +135,14 @@ class House:
             "control",
         )
 
+    def _start_sequencer(self) -> None:
+        self._processes["sequencer"] = self.lab.python(
+            self.control_site,
+            "sekisho.assembly.sequencer",
+            *("--home", str(self.home.root), "--config", str(self.folder / "federation.toml")),
+            log=self.logs / "sequencer.log",
+        )
+
     def _start_gateway(self) -> None:
         listening = self._listening(self.gateway_site, GATEWAY_PORT)
         settings = msgspec.structs.replace(
@@ -162,7 +177,38 @@ class House:
         """In order: what it has to write down is on the disk afterwards."""
         end(self._processes["gateway"], within_s=40.0)
 
+    def stop_sequencer(self) -> None:
+        """In order: what waits for the transparency log is in it afterwards."""
+        end(self._processes["sequencer"], within_s=60.0)
+
     # -- what it says and writes
+
+    def ask_control(self, method: str, path: str, body: object = None) -> bytes:
+        """An administrator's request, made at the control plane's own site. LabFailed when it is refused."""
+        with self.lab.inside(self.control_site) as asking:
+            asking.settimeout(_CONTROL_TIMEOUT_S)
+            asking.connect((self.lab.address(self.control_site), CONTROL_PORT))
+            connection = http.client.HTTPConnection(self.lab.address(self.control_site), CONTROL_PORT)
+            connection.sock = asking
+            connection.request(
+                method,
+                path,
+                msgspec.json.encode(body),
+                {
+                    "Authorization": f"Bearer {self.home.admin_token.read_text().strip()}",
+                    "Content-Type": "application/json",
+                },
+            )
+            response = connection.getresponse()
+            data = response.read()
+        if response.status >= 400:
+            raise LabFailed(f"{method} {path}: {data.decode(errors='replace')}", hint="see logs/control.log")
+        return data
+
+    def logged(self, kind: str) -> list[dict[str, Any]]:
+        """The records of one kind in the transparency log, in its order."""
+        entries = (read_entry(data) for _, data in LogReader(newest(self.home.ledger)).entries())
+        return [json.loads(entry.data)["body"] for entry in entries if entry.kind == kind]
 
     def snapshot(self) -> WorkerSnapshot:
         """OSError or msgspec.DecodeError while the worker does not answer."""

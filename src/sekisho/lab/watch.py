@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sekisho.federation.border import Reading, SignedStatement, Tally, Way, sign, statement
 from sekisho.lab.network import Capture, Count, Lab
 
+BORDER = "laboratory"
 _AGREE_TRIES = 8
 _AGREE_PAUSE_S = 0.02
 _NOTHING = Count()
@@ -18,15 +19,22 @@ _NOTHING = Count()
 
 class BorderPost:
     """Makes one statement an interval, from `start` to `stop`. `class_of` says what a line (inside, outside) is
-    watched for and whether it is the canary's."""
+    watched for and whether it is the canary's; `deliver` gets each statement as soon as it is made."""
 
     def __init__(
-        self, lab: Lab, capture: Capture, key: Ed25519PrivateKey, *, class_of: Callable[[str, str], tuple[str, bool]]
+        self,
+        lab: Lab,
+        capture: Capture,
+        key: Ed25519PrivateKey,
+        *,
+        class_of: Callable[[str, str], tuple[str, bool]],
+        deliver: Callable[[SignedStatement], None] = lambda _: None,
     ) -> None:
         self.lab = lab
         self.capture = capture
         self.statements: list[SignedStatement] = []
         self._key = key
+        self._deliver = deliver
         self._ways = []
         for line in lab.topology.border:
             data_class, canary = class_of(line.a, line.b)
@@ -68,7 +76,7 @@ class BorderPost:
             time.sleep(_AGREE_PAUSE_S)
         now_ms = time.time_ns() // 1_000_000
         made = statement(
-            border="laboratory",
+            border=BORDER,
             before=self._before,
             after=readings,
             from_ms=self._at_ms,
@@ -77,6 +85,7 @@ class BorderPost:
         )
         self.statements.append(sign(made, self._key))
         self._before, self._at_ms = readings, now_ms
+        self._deliver(self.statements[-1])
 
     def read(self) -> dict[Way, Reading]:
         """The counters as they are now, seen from the inner end of each line."""

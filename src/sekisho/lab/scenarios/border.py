@@ -13,16 +13,17 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sekisho.federation.border import Statement, to_csv, to_json, verify_chain
+from sekisho.federation.border import KIND, SignedStatement, Statement, to_csv, to_json, verify_chain
 from sekisho.gateway.settings import GatewaySettings
 from sekisho.lab.house import CANARY, CANARY_MODEL, HOSPITAL, MODEL, House, Serving
 from sekisho.lab.load import Asked, Client
 from sekisho.lab.network import Lab
 from sekisho.lab.scenarios.latency import ask_all
 from sekisho.lab.scenarios.report import Check, Report
-from sekisho.lab.watch import BorderPost
+from sekisho.lab.watch import BORDER, BorderPost
 from sekisho.ledger.model import Decision
 
 INSIDE = ("osaka", "ishikari", "fukuoka")
@@ -66,7 +67,14 @@ def run(folder: Path, *, seconds: float = 60.0, confidential: int = 4) -> Report
         )
         house = House(lab, folder, serving, settings=_SETTINGS)
         house.start()
-        post = BorderPost(lab, lab.capture(folder / "capture"), key, class_of=_class_of)
+        house.ask_control("POST", f"/api/v1/borders/{BORDER}/key", {"key": key.public_key().public_bytes_raw().hex()})
+        post = BorderPost(
+            lab,
+            lab.capture(folder / "capture"),
+            key,
+            class_of=_class_of,
+            deliver=lambda made: _deliver(house, made),
+        )
         post.start()
         begun = time.monotonic()
         stop = threading.Event()
@@ -105,12 +113,18 @@ def run(folder: Path, *, seconds: float = 60.0, confidential: int = 4) -> Report
         house.stop_gateway()
         time.sleep(0.5)  # the last packets arrive: twice the longest line
         post.stop()
-        decisions = house.decisions()
+        house.stop_sequencer()
+        decisions, logged = house.decisions(), house.logged(KIND)
     (folder / "border.json").write_bytes(to_json(post.statements))
     (folder / "border.csv").write_text(to_csv(post.statements), "utf-8")
     (folder / "border.pub").write_text(key.public_key().public_bytes_raw().hex() + "\n")
     chain = verify_chain(post.statements, key.public_key())
-    return _report(chain, asked, decisions, events, meant=len(faults(lab, house)))
+    in_log = [each["statement"] for each in logged] == [msgspec.to_builtins(made) for made in chain]
+    return _report(chain, asked, decisions, events, meant=len(faults(lab, house)), in_log=in_log)
+
+
+def _deliver(house: House, made: SignedStatement) -> None:
+    house.ask_control("POST", f"/agent/v1/borders/{BORDER}", {"statements": (made,)})
 
 
 def _class_of(_: str, outside: str) -> tuple[str, bool]:
@@ -124,6 +138,7 @@ def _report(
     events: list[tuple[float, str]],
     *,
     meant: int,
+    in_log: bool,
 ) -> Report:
     totals = {"confidential": Counter[str](), "public": Counter[str]()}
     for made in chain:
@@ -188,6 +203,12 @@ def _report(
                 ja="国境台帳は完全：署名と連鎖が正しく、通過の記載がない",
                 held=bool(chain) and "crossed" not in findings and findings["clean"] > 0,
                 figures=f"{len(chain)} statements: {dict(findings)}",
+            ),
+            Check(
+                en="every statement stands in the transparency log, in its order",
+                ja="すべての記載が、順序どおりに透明性ログに入っている",
+                held=in_log,
+                figures=f"{len(chain)} statements",
             ),
         ),
         figures={
