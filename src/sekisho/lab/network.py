@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -131,6 +132,7 @@ class Lab:
         self._namespaces: dict[str, Namespace] = {}
         self._lines: dict[frozenset[str], LineHandle] = {}
         self._control: socket.socket | None = None
+        self._asking = threading.Lock()
         self._router: subprocess.Popen[bytes] | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
         self._captures: list[Capture] = []
@@ -355,10 +357,12 @@ class Lab:
     def ask(self, question: str, **more: Any) -> Any:
         """Ask the router. LabFailed when it is gone."""
         try:
-            if self._control is None:
-                raise ConnectionError("not started")
-            self._control.send(json.dumps({"ask": question, **more}).encode())
-            answer = self._control.recv(1 << 20)
+            # Faults and counts come from threads of their own: each gets the answer to its own question.
+            with self._asking:
+                if self._control is None:
+                    raise ConnectionError("not started")
+                self._control.send(json.dumps({"ask": question, **more}).encode())
+                answer = self._control.recv(1 << 20)
         except OSError as error:
             raise LabFailed(f"the laboratory's router does not answer: {error}", hint="start it again") from None
         if not answer:

@@ -29,8 +29,9 @@ import msgspec
 from sekisho.runtime.children import die_with_parent
 
 _NS_PER_MS = 1_000_000
-# The last moment before a packet is due is waited out awake: a timer of the kernel is up to 0.1 ms late here.
-_AWAKE_NS = 80_000
+# The last moment before a packet is due is waited out awake: a timer of the kernel is up to 0.1 ms late on an idle
+# machine, and a kernel that is busy with something else keeps even a real-time process from its core for longer.
+_AWAKE_NS = 500_000
 _BATCH = 64  # packets read from one line before others have their turn
 _MAX_PACKET_BYTES = 65_535
 _PRIORITY = 10  # SCHED_FIFO: a model that computes on every core must not make a line longer
