@@ -119,7 +119,7 @@ def run(folder: Path, *, seconds: float = 60.0, confidential: int = 4) -> Report
     (folder / "border.csv").write_text(to_csv(post.statements), "utf-8")
     (folder / "border.pub").write_text(key.public_key().public_bytes_raw().hex() + "\n")
     chain = verify_chain(post.statements, key.public_key())
-    in_log = [each["statement"] for each in logged] == [msgspec.to_builtins(made) for made in chain]
+    in_log = tuple(msgspec.convert(each["statement"], Statement) for each in logged) == chain
     return _report(chain, asked, decisions, events, meant=len(faults(lab, house)), in_log=in_log)
 
 

@@ -45,8 +45,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 class LocationService:
     """`sites` are those in force by id; `keys` the keys of a site (DER SubjectPublicKeyInfo) that count today;
-    `landmarks` the register; `limits` the operator's own limits in ms by landmark, for each site that has any; `since`: what was
-    measured of a site before counts no longer (Unix seconds)."""
+    `landmarks` the register; `limits` the operator's own limits in ms by landmark, for each site that has any;
+    `since`: what was measured of a site before counts no longer (Unix seconds)."""
 
     def __init__(
         self,
