@@ -103,7 +103,7 @@ class SiteWorkloads:
 def adapters(root: Path, engines: Sequence[RawEngine], *, tied_to: int | None) -> dict[str, Adapter]:
     """By kind of engine: what starts and ends replicas."""
     made: dict[str, Adapter] = {}
-    local = {each.model: llama_command(each) for each in engines if each.kind == "llama.cpp"}
+    local = {each.model: llama_command(each) for each in engines}
     if local:
         made["llama.cpp"] = LocalProcesses(root / "llama.cpp", local, tied_to=tied_to)
     return made

@@ -20,6 +20,7 @@ from sekisho.kernel.classes import DataClass
 from sekisho.residency.compile import MAX_REASONS, CompileRefused, compile_table, next_expiry
 from sekisho.residency.decide import BuiltinPolicy
 from sekisho.residency.table import Closed, RouteSet, RouteTable, open_table, sign_table
+from sekisho.residency.why import explain
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 NOW = 1_795_305_600.0  # 2026-11-22 00:00 UTC
@@ -257,3 +258,37 @@ def test_ten_thousand_tenants_on_a_hundred_endpoints_compile_within_two_seconds(
     table = compiled(federation)
     assert time.perf_counter() - started <= 2.0
     assert (len(table.tenants), len(table.keys), len(table.endpoints)) == (10_000, 20_000, 100)
+
+
+def test_an_endpoint_of_a_window_is_there_for_its_owner_alone_and_until_its_end() -> None:
+    shared = Endpoint(id="e1", site="s1", url="http://127.0.0.1:1/v1", models=("m",))
+    own = Endpoint(
+        id="w1", site="s1", url="http://127.0.0.1:2/v1", models=("mine",), tenants=("a",), open_until=NOW + 5
+    )
+    away = Endpoint(
+        id="w2", site="s2", url="http://127.0.0.1:3/v1", models=("mine",), tenants=("a",), open_until=NOW + 9
+    )
+    tenants = tuple(
+        Tenant(id=name, name=name, floor=DataClass.PUBLIC, models=models)
+        for name, models in (("a", ("m",)), ("b", None))
+    )
+    federation = federation_of(
+        sites=(site("s1"), site("s2", country="US")), endpoints=(shared, own, away), tenants=tenants
+    )
+    table = compiled(federation)
+    mine, other = (table.profiles[entry.profile].routes for entry in table.tenants)
+    assert set(mine["public"]) == {"m", "mine"}, "a list of models does not hide one's own window"
+    assert all(set(by_model) == {"m"} for by_model in other.values())
+    route = table.routes[mine["public"]["mine"]]
+    assert isinstance(route, RouteSet)
+    assert (route.endpoints, route.untils, route.valid_until) == ((1, 2), (NOW + 5, NOW + 9), NOW + 5)
+    guarded = table.routes[mine["confidential"]["mine"]]
+    assert isinstance(guarded, RouteSet)
+    assert guarded.endpoints == (1,), "residency decides about it as about any other"
+    for tenant, code in (("a", ""), ("b", "model.not_found")):
+        told = explain(
+            federation, BuiltinPolicy(jurisdiction="JP"), tenant=tenant, data_class=DataClass.PUBLIC, model="mine",
+            evidence={}, issued_at=NOW, now=NOW, evidence_validity_s=60.0,
+        )  # fmt: skip
+        assert told is not None
+        assert told.code == code
