@@ -21,7 +21,7 @@ from running import Federation, chat, until
 from sekisho.assembly.home import Home
 from sekisho.assembly.ledger import log_verifier
 from sekisho.ledger.journal import read_records
-from sekisho.ledger.tlog.entries import read_entry
+from sekisho.ledger.tlog.entries import DECISION, read_entry
 from sekisho.ledger.tlog.fsck import fsck
 from sekisho.ledger.tlog.keys import open_note
 from sekisho.ledger.tlog.log import LogFault, LogReader, LogWriter
@@ -93,7 +93,9 @@ class Clients:
 
 
 def logged(home: Path) -> list[str]:
-    return [read_entry(data).id.hex() for _, data in LogReader(newest(home / "log")).entries()]
+    """Passages; policies and other records stand between them."""
+    entries = [read_entry(data) for _, data in LogReader(newest(home / "log")).entries()]
+    return [entry.id.hex() for entry in entries if entry.kind == DECISION]
 
 
 def status(home: Path) -> dict[str, object]:
