@@ -47,4 +47,6 @@ def when(start: int, end: int) -> str:
 
 
 def minute(at: int) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    """In the zone of this machine, as `--start` is read there, with its offset."""
+    local = datetime.fromtimestamp(at, UTC).astimezone()
+    return f"{local:%Y-%m-%d %H:%M} {'UTC' if not local.utcoffset() else local.isoformat()[-6:]}"
