@@ -144,6 +144,15 @@ def test_an_impostor_with_the_stolen_key_is_contradicted_and_stays_so(
     assert house.take(measured("osaka", 1.0, at=NOW + 20), now=NOW + 20).verdict == "contradicted"
 
 
+def test_what_contradicts_a_site_stands_until_something_newer_replaces_it(house: House) -> None:
+    house.take(measured("quincy", 3.0))
+    later = NOW + 3 * 3600
+    assert house.evidence.standing(later)["osaka"].location.verdict == "contradicted"
+    assert house.service.latest("osaka", now=later).verdict == "contradicted"
+    assert house.take(measured("osaka", 1.0, at=later), now=later).verdict == "proven"
+    assert house.evidence.standing(later)["osaka"].location.verdict == "proven"
+
+
 def test_a_slow_answer_contradicts_only_who_set_a_limit(house: House) -> None:
     assert house.take(measured("osaka", 110.0)).verdict == "consistent"
     house.limits = {"osaka": 20.0}
