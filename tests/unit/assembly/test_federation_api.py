@@ -128,6 +128,11 @@ def test_from_invitation_to_the_table_of_the_gateways(hall: Hall, plane: Control
     assert [entry.site for entry in table(plane).endpoints].count(SITE) == 0
 
     hall.client.post(f"/api/v1/sites/{SITE}/approve", json={}).raise_for_status()
+    # SCRIPTED: a proof of its place, or no guarded route would have it
+    now = time.time()
+    plane.evidence.record_location(
+        SITE, verdict="proven", margin_km=1, until=now + 3600, digest="00", detail=b"{}", now=now, actor="test"
+    )
     answer = hall.beat()
     assert answer.json()["gateways"] == [plane.home.gateway_certificate.read_text()]
     (entry,) = [entry for entry in table(plane).endpoints if entry.site == SITE]
