@@ -248,6 +248,14 @@ FAULTS: dict[str, tuple[str, str]] = {
         "There is no such pool, GPU, site, tenant or reservation.",
         "`sekisho reserve pools` and `reserve list` name them",
     ),
+    "capacity.host": (
+        "Load would go to a machine that is not this one, and nobody allowed it.",
+        "name the host with --allow-host if it is yours",
+    ),
+    "capacity.trace": (
+        "A file is no trace or no profile, or an endpoint could not be measured.",
+        "the message says what is missing",
+    ),
     "throughput.limit": (
         "The tenant's own limit of concurrency is lower than what it would reserve.",
         "raise the limit first, or reserve less",

@@ -12,6 +12,7 @@ import click
 from sekisho.cli import lab_texts, policy_texts, receipt_texts, reserve_texts, site_texts, texts, workload_texts
 from sekisho.cli.attestation_texts import ATTESTATION
 from sekisho.cli.border_texts import BORDER
+from sekisho.cli.capacity_texts import CAPACITY
 from sekisho.cli.ledger_texts import LEDGER
 from sekisho.cli.pack_texts import EVIDENCE
 from sekisho.cli.texts import Text
@@ -43,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str, Text]] = {
     "admin": ("sekisho.cli.policy_change", "admin", policy_texts.ADMIN),
     "reserve": ("sekisho.cli.reserve", "reserve", reserve_texts.RESERVE),
     "workload": ("sekisho.cli.workload", "workload", workload_texts.WORKLOAD),
+    "capacity": ("sekisho.cli.capacity", "capacity", CAPACITY),
     "config": ("sekisho.cli.config", "config", texts.CONFIG),
     "lab": ("sekisho.cli.lab", "lab", lab_texts.LAB),
     "reload": ("sekisho.cli.down", "reload", texts.RELOAD),
