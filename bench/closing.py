@@ -128,6 +128,7 @@ class Clients(threading.Thread):
         self._url = f"http://127.0.0.1:{up.gateway}/v1/chat/completions"
         self._headers = {"Authorization": f"Bearer {up.key}"}
         self._connections = connections  # SO_REUSEPORT spreads them over both workers
+        self.enough = 2 * connections  # each has been served
         self._ended = threading.Event()
         self.served: list[float] = []
         self.decisions: list[str] = []
@@ -161,7 +162,9 @@ def measured(up: Up, cause: Callable[[], float], *, wait_s: float) -> float:
     """Milliseconds from the instant that `cause` gives to the last answer of a site."""
     clients = Clients(up)
     clients.start()
-    time.sleep(0.25)
+    begun = time.monotonic()
+    while len(clients.served) < clients.enough and time.monotonic() - begun < _LATEST_S:
+        time.sleep(0.01)
     at = cause()
     time.sleep(max(0.0, at - time.time()))
     deadline = time.monotonic() + _LATEST_S
