@@ -176,6 +176,9 @@ def list_(*, tenant: str | None, state: str | None, as_json: bool, root: Path) -
     query = {name: value for name, value in (("tenant", tenant), ("state", state), ("limit", "1000")) if value}
     found = call(root, "GET", f"{_BASE}/reservations", query=query, answer=list[ReservationView])
     if not as_json_output(as_json, found):
+        if not found:
+            click.echo(texts.NO_RESERVATION)
+            return
         rows = [
             (each.id, each.tenant, each.state, when(each.start, each.end), _where(each.parts), each.price_yen)
             for each in found
@@ -227,6 +230,9 @@ def waitlist(*, as_json: bool, root: Path, **given: Any) -> None:
         return
     found = call(root, "GET", f"{_BASE}/waitlist", answer=list[WaitingView])
     if not as_json_output(as_json, found):
+        if not found:
+            click.echo(texts.NOBODY_WAITS)
+            return
         rows = [
             (each.place, each.id, each.tenant, each.gpus, when(each.start, each.start + int(each.hours * 3600)))
             for each in found
@@ -259,6 +265,8 @@ def _wish(given: dict[str, Any]) -> dict[str, Any]:
     missing = [f"--{name}" for name in _NEEDED if given[name] is None]
     if missing:
         raise click.UsageError(texts.NEEDS(options=" ".join(missing)))
+    if given["gpus"] < 1 or (given["gpus_min"] or 1) < 1:
+        raise click.UsageError(str(texts.BAD_COUNT))
     return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
 

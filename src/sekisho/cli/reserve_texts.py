@@ -57,7 +57,10 @@ OPTION_DRY_RUN = Text(
     "Say what it would become, and change nothing.", "変更後の内容と料金・返金額だけを表示し、実際には変更しません。"
 )
 BAD_TIME = Text("is not a time: write 2027-06-01T09:00+09:00", "は時刻として読めません。例：2027-06-01T09:00+09:00")
-NEEDS = Text("without --offer, {options} are needed", "--offer を使わない場合は {options} が必要です")
+NEEDS = Text("{options} are needed", "{options} を指定してください")
+BAD_COUNT = Text("a number of GPUs is 1 or more", "GPU の数は 1 以上で指定してください")
+NO_RESERVATION = Text("No reservation fits.", "条件に合う予約はありません。")
+NOBODY_WAITS = Text("Nobody waits.", "キャンセル待ちはありません。")
 BOOKED = Text("{id} is booked: {what}", "{id} を予約しました：{what}")
 CANCELLED = Text("{id} is cancelled; {yen} yen are refunded.", "{id} を取り消しました。返金額は {yen} 円です。")
 EXTENDED = Text(
