@@ -124,3 +124,23 @@ def test_nobody_without_the_token_sees_or_books_anything(client: Client) -> None
     del client.headers["Authorization"]
     assert client.get(f"{BASE}/reservations").status_code == 401
     assert client.post(f"{BASE}/reservations", json=wish()).status_code == 401
+
+
+def test_a_dry_run_says_what_comes_back_and_changes_nothing(client: Client) -> None:
+    made = client.post(f"{BASE}/reservations", json=wish()).json()
+    one = f"{BASE}/reservations/{made['id']}"
+    for verb, body in (("cancel", None), ("shrink", {"gpus": 1}), ("extend", {"end": made["end"] + 86_400})):
+        said = client.post(f"{one}/{verb}", params={"dry_run": "true"}, json=body)
+        assert said.status_code == 200, said.text
+        assert said.json() != made
+        assert client.get(one).json() == made
+    assert client.get(f"{BASE}/audit").json()["faults"] == []
+
+
+def test_where_says_of_each_pool_whether_it_fits_and_why_not(client: Client) -> None:
+    found = {each["pool"]: each for each in client.post(f"{BASE}/where", json=wish(gpus=12)).json()}
+    assert found["sakura-ishikari.h100"]["fits_at"] == START
+    assert found["softbank-osaka.h100"]["fits_at"] is None  # it has 8 GPUs
+    overseas = found["azure-us-west-2.h100"]
+    assert (overseas["allowed"], overseas["free"]) == (False, 64)
+    assert {"site-in-jurisdiction"} <= {each["rule"] for each in overseas["reasons"]}
