@@ -23,9 +23,7 @@ def trace(tmp_path: Path) -> Path:
     return path
 
 
-def test_an_owner_is_served_as_if_nobody_else_were_there_and_the_same_load_gives_the_same_figures(
-    trace: Path,
-) -> None:
+def test_an_owner_is_served_as_if_nobody_else_were_there(trace: Path) -> None:
     plan = Plan(endpoints=2, slots=4, greedy=3, load=5, reserved=4, seconds=40, queue_max=100, slo_s=1.0)
     found = replay(read_trace(trace), plan, PROFILE)
     before, after = found.without.tenants[0], found.with_share.tenants[0]
@@ -34,7 +32,6 @@ def test_an_owner_is_served_as_if_nobody_else_were_there_and_the_same_load_gives
     assert after.slo > before.slo
     assert after.wait_p50_s == 0
     assert found.with_share.busy > 0.7, "what is idle is lent"
-    assert found == replay(read_trace(trace), plan, PROFILE)
 
 
 def test_a_profile_is_found_again_in_what_it_gives() -> None:
