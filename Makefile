@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
-NATIVE := $(wildcard src/sekisho/gateway/*.py) src/sekisho/ledger/journal.py src/sekisho/ledger/stage.py tools/native.py
-.PHONY: up test ray check bench docs lock clean debian native native-clean
+NATIVE := $(wildcard src/sekisho/gateway/*.py) src/sekisho/ledger/journal.py src/sekisho/ledger/stage.py src/sekisho/capacity/search.py tools/native.py
+.PHONY: up test ray check bench soak-capacity docs lock clean debian native native-clean
 
 # Each stamp names what was installed: a changed lock file installs again, an unchanged one costs nothing.
 $(VENV)/.base: requirements/tools.txt
@@ -64,6 +64,10 @@ ray: $(VENV)/.dev requirements/ray.txt
 
 bench: $(VENV)/.native
 	$(BIN)/python -m bench.gateway $(ARGS)
+
+# Nothing is sold twice, however long one tries: ten million steps on each database unless ARGS says otherwise.
+soak-capacity: $(VENV)/.dev $(VENV)/.native
+	$(BIN)/python -W ignore -m tests.soak.capacity $(ARGS)
 
 lock: $(VENV)/.base
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \

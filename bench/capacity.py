@@ -266,12 +266,12 @@ def _client(  # noqa: PLR0917 - multiprocessing passes them by place
 
 
 def _ours(database: Database, wanted: Booking) -> tuple[bool, int]:
-    return isinstance(_one_call(database).book(wanted, now=NOW, who="bench"), Booked), 0
+    return isinstance(_one_call(database).decide([(wanted, "bench")])[0], Booked), 0
 
 
 @functools.cache
 def _one_call(database: Database) -> OneCall:
-    return OneCall(database)
+    return OneCall(database, now=lambda: NOW)
 
 
 _SUM = (

@@ -1,33 +1,29 @@
 """No pool is sold twice: processes that book and cancel against each other and are killed at any moment, and a
-program that goes round the first guard. SEKISHO_SOAK_S makes it a soak."""
+program that goes round the first guard. `python -m tests.soak.capacity` is the long form."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import random
-import signal
+import tempfile
 import threading
-import time
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from sekisho.capacity import tables
 from sekisho.capacity.audit import audit
-from sekisho.capacity.authority import OneCall, guard_fault, lock_pools, release, take
-from sekisho.capacity.faults import Oversold, ReserveFault
+from sekisho.capacity.authority import guard_fault, take
+from sekisho.capacity.faults import Oversold
 from sekisho.capacity.grid import span_of
 from sekisho.capacity.model import Body, Booked, Booking, Decision, Part, Placement, Refused
-from sekisho.capacity.store import find_all, replace
 from sekisho.capacity.writer import GroupWriter
-from sekisho.kernel.errors import SekishoError
 from sekisho.runtime.database import Database
+from soak.oversold import soak
 
 NOW = 1_800_000_000.0
 FIRST = int(NOW // 900) + 10
 GPUS = (8, 16, 5)
-SOAK_S = float(os.environ.get("SEKISHO_SOAK_S", "3"))
 
 
 def make_pools(database: Database, sizes: tuple[int, ...] = GPUS, *, tenant_limit: int = 1_000) -> None:
@@ -77,92 +73,32 @@ class Client:
 
     def __init__(self, url: str | sa.URL) -> None:
         self.database = Database(url)
-        self._one_call = OneCall(self.database)
-        self._writer = (
-            GroupWriter(self.database, now=lambda: NOW) if self.database.engine.dialect.name == "sqlite" else None
-        )
+        self._writer = GroupWriter(self.database, now=lambda: NOW)
 
     def book(self, wanted: Booking) -> Decision:
-        if self._writer is not None:
-            return self._writer.submit(wanted, who="test").result(timeout=60)
-        return self._one_call.book(wanted, now=NOW, who="test")
+        return self._writer.submit(wanted, who="test").result(timeout=60)
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self._one_call.close()
+        self._writer.close()
         self.database.close()
 
 
-def random_life(
-    url: str | sa.URL, seed: int, until: float, steps: multiprocessing.sharedctypes.Synchronized[int]
-) -> None:  # type: ignore[name-defined]
-    """A process that books, cancels, moves and goes round the first guard, until its time is up or it is killed."""
-    dice = random.Random(seed)
-    client = Client(url)
-    number = 0
-    while time.monotonic() < until:
-        number += 1
-        parts = {pool: dice.randint(1, 6) for pool in dice.sample((1, 2, 3), dice.choice((1, 1, 1, 2, 3)))}
-        wanted = booking(f"rv-{seed}-{number}", parts, FIRST + dice.randint(0, 40), dice.choice((1, 2, 5, 20, 90)))
-        try:
-            match dice.randint(0, 9):
-                case 0 | 1 | 2:
-                    with client.database.write(alone=False) as connection:
-                        held = find_all(connection, state="booked", limit=60)
-                        if held:
-                            chosen = dice.choice(held)
-                            lock_pools(connection, [part.pool for part in chosen.body.parts])
-                            release(connection, chosen.id)
-                            replace(connection, chosen, cancelled(chosen.body), now=NOW, who="test", why="cancelled")
-                case 3:
-                    # Past the first guard on purpose: the second one alone has to hold.
-                    with client.database.write(alone=False) as connection:
-                        take(connection, msgspec_renamed(wanted, f"block-{seed}-{number}"))
-                case _:
-                    assert isinstance(client.book(wanted), Booked | Refused)
-        except (ReserveFault, SekishoError, sa.exc.DBAPIError):
-            pass  # refused, overtaken, or a deadlock of the rogue writer: nothing was written
-        with steps.get_lock():
-            steps.value += 1
-
-
-def cancelled(body: Body) -> Body:
-    return Body(**{**{name: getattr(body, name) for name in body.__struct_fields__}, "state": "cancelled"})
-
-
-def msgspec_renamed(wanted: Booking, name: str) -> Booking:
-    return Booking(id=name, placement=wanted.placement, body=wanted.body)
-
-
-def test_no_interleaving_and_no_crash_sells_a_gpu_twice(database: Database, database_url: str | sa.URL) -> None:
-    make_pools(database)
-    context = multiprocessing.get_context("spawn")
-    steps = context.Value("q", 0)
-    dice = random.Random(7)
-    ends = time.monotonic() + SOAK_S + 2.0
-    url = database_url if isinstance(database_url, str) else database_url.render_as_string(hide_password=False)
-    seeds = iter(range(1_000_000))
-    running = [context.Process(target=random_life, args=(url, next(seeds), ends, steps)) for _ in range(3)]
-    for process in running:
-        process.start()
-    while time.monotonic() < ends - 1.5:
-        time.sleep(dice.uniform(0.3, 0.9))
-        victim = dice.randrange(len(running))
-        pid = running[victim].pid
-        if pid is not None and steps.value > 20:
-            os.kill(pid, signal.SIGKILL)
-            running[victim].join()
-            running[victim] = context.Process(target=random_life, args=(url, next(seeds), ends, steps))
-            running[victim].start()
-        assert audit(database).faults == ()
-    for process in running:
-        process.join(30)
-    found = audit(database)
+def test_no_interleaving_and_no_crash_sells_a_gpu_twice(database: Database) -> None:
+    """The soak in short; `database` is only asked for its kind. SEKISHO_SOAK_STEPS makes it longer."""
+    found = soak(
+        database.engine.dialect.name,
+        steps=int(os.environ.get("SEKISHO_SOAK_STEPS", "1000")),
+        clients=3,
+        epoch_steps=10_000,
+        seed=7,
+        folder=Path(tempfile.gettempdir()),
+        kill_every=200,
+        crash_every=500,
+    )
     assert found.faults == ()
-    assert steps.value > 30
+    assert found.steps >= 1000
     # It was tight: a test in which nothing is ever full proves nothing.
-    assert any(proof.peak >= proof.gpus - 1 for proof in found.pools)
+    assert found.full == found.epochs
 
 
 def test_the_second_guard_holds_alone(database: Database) -> None:

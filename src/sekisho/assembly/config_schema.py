@@ -195,6 +195,17 @@ class RawPool(RawTable, frozen=True, kw_only=True):
     count: Annotated[Count, says("how many there are")]
     memory: Annotated[Size | None, says("memory of one of them")] = None
     simulated: Annotated[bool, says("nobody counted real ones")] = False
+    hold_back: Annotated[
+        Annotated[int, Meta(title="a whole number from 0", ge=0, le=1_000_000, examples=[2])],
+        says("how many of them are never reserved"),
+    ] = 0
+    tenant_limit: Annotated[
+        Count | None, says("the most of them that one tenant may hold at a time (default: all)")
+    ] = None
+    yen_per_gpu_hour: Annotated[
+        Annotated[int, Meta(title="whole yen from 0", ge=0, le=100_000_000, examples=[400])] | None,
+        says("price of a reserved GPU for an hour (default: what an administrator set)"),
+    ] = None
 
 
 class RawUpstreamTls(RawTable, frozen=True, kw_only=True):

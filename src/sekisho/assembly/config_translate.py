@@ -302,6 +302,10 @@ class Translator:
         memory = parse_size_bytes(raw.memory) if raw.memory else None
         if raw.memory and not memory:
             self._refuse((*path, "memory"), f"`memory` is {raw.memory}, no size", "write it as 141GiB")
+        if raw.hold_back > raw.count:
+            self._refuse(
+                (*path, "hold_back"), f"`hold_back` is {raw.hold_back} of {raw.count} GPUs", "hold back fewer"
+            )
         return Pool(
             id=raw.id,
             site=raw.site,
@@ -309,6 +313,9 @@ class Translator:
             count=raw.count,
             memory_mib=(memory or 0) >> 20,
             simulated=raw.simulated,
+            hold_back=raw.hold_back,
+            tenant_limit=raw.tenant_limit,
+            yen_per_gpu_hour=raw.yen_per_gpu_hour,
         )
 
     def _endpoint(self, raw: written.RawEndpoint, path: TomlPath) -> Endpoint:

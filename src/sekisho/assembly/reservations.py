@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
-from sekisho.capacity.life import LifeService, Rehearsal
+from sekisho.capacity.model import Declared
 from sekisho.capacity.service import CapacityService
 from sekisho.capacity.survey import Survey
+from sekisho.capacity.upkeep import Rehearsal, Upkeep
 from sekisho.console.capacity_api import ReserveOffice
 from sekisho.console.services import TableState
-from sekisho.federation.model import Endpoint, Federation
+from sekisho.federation.model import Endpoint, Federation, Pool
 from sekisho.kernel.classes import DataClass
 from sekisho.kernel.clock import Clock
 from sekisho.kernel.errors import SekishoError
@@ -40,6 +42,7 @@ class Reservations:
         self._federation = federation
         self._table = table
         self._clock = clock
+        self._declared: dict[str, int] = {}
         self._capacity = CapacityService(
             database,
             allowed_sites=self.allowed_sites,
@@ -48,7 +51,7 @@ class Reservations:
             clock=clock,
             new_id=_new_id,
         )
-        self._life = LifeService(self._capacity, clock=clock, new_id=_new_id)
+        self._life = Upkeep(self._capacity, clock=clock, new_id=_new_id)
         self.office = ReserveOffice(
             capacity=self._capacity,
             life=self._life,
@@ -84,14 +87,23 @@ class Reservations:
         verdicts = verdicts_of(state.policy, tenant_facts(found), facts, now=now)[max(asked, found.floor)]
         return {site.id: verdict for site, verdict in zip(sites, verdicts, strict=True)}
 
+    def adopt(self) -> list[str]:
+        """Pools become what the configuration and the agents' inventory declare. Fewer GPUs only count when they were
+        fewer the last time, too: a driver that restarts displaces nobody. A pool that is no longer declared stays."""
+        declared = declared_of(self._federation().pools)
+        before, self._declared = self._declared, {each.id: each.gpus for each in declared}
+        steady = [each for each in declared if each.gpus >= before.get(each.id, each.gpus)]
+        return self._life.adopt(steady, who="system")
+
     async def run(self) -> None:
-        """Ends, warns, reclaims and fills, every minute."""
+        """Adopts, ends, warns, reclaims and fills, every minute."""
         while True:
-            await asyncio.sleep(TICK_EVERY_S)
             try:
+                await asyncio.to_thread(self.adopt)
                 await asyncio.to_thread(self._life.tick)
             except SekishoError as error:
                 _log.error("reservations were not looked after: %s", error)
+            await asyncio.sleep(TICK_EVERY_S)
 
     def close(self) -> None:
         self._capacity.close()
@@ -99,3 +111,20 @@ class Reservations:
 
 def _new_id() -> str:
     return f"rv-{secrets.token_hex(8)}"
+
+
+def declared_of(pools: Iterable[Pool]) -> list[Declared]:
+    """One pool a site and model, under the name that people ask for: `NVIDIA H200` is `h200`."""
+    found: dict[tuple[str, str], Declared] = {}
+    for pool in pools:
+        slug = re.sub(r"[^a-z0-9]+", "-", pool.gpu.lower()).strip("-").removeprefix("nvidia-")[:64] or "gpu"
+        each = Declared(
+            site=pool.site,
+            gpu=slug,
+            gpus=max(pool.count - pool.hold_back, 0),
+            tenant_limit=pool.tenant_limit,
+            yen_per_gpu_hour=pool.yen_per_gpu_hour,
+        )
+        same = found.get((pool.site, slug))
+        found[pool.site, slug] = each if same is None else msgspec.structs.replace(same, gpus=same.gpus + each.gpus)
+    return list(found.values())

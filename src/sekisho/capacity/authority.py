@@ -1,6 +1,6 @@
-"""The first guard: what decides whether a booking is made, in the transaction that makes it.
+"""The first guard: what decides whether bookings are made, many in one transaction, and writes them there.
 
-PostgreSQL: `capacity_book`, one call under advisory locks of the pools in the order of their numbers. SQLite: the
+PostgreSQL: `capacity_decide`, one call under advisory locks of the pools in the order of their numbers. SQLite: the
 index, brought to the database's revision inside BEGIN IMMEDIATE: nobody can write between the look and the booking.
 The second guard, triggers of their own (migration 0006), looks at the rows again. See README.md.
 """
@@ -8,61 +8,21 @@ The second guard, triggers of their own (migration 0006), looks at the rows agai
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from sekisho.capacity import tables
+from sekisho.capacity import store, tables
+from sekisho.capacity.admit import admit, lock_key, lock_pools, peak
 from sekisho.capacity.faults import Oversold
 from sekisho.capacity.grid import SLOT_S, span_of
 from sekisho.capacity.index import CapacityIndex
-from sekisho.capacity.model import Booked, Booking, Decision, Refused
+from sekisho.capacity.model import Booked, Booking, Decision, Rank, Refused, Reservation
 from sekisho.runtime.database import Database, DatabaseUnavailable
 
-_LOCK_SPACE = 7306  # of our advisory locks; the second number is the pool's
-
-_PEAK = """
-SELECT coalesce(max(used), 0) FROM (
-  SELECT sum(delta) OVER (ORDER BY at, delta ROWS UNBOUNDED PRECEDING) AS used FROM (
-    SELECT CASE e.value WHEN 0 THEN CASE WHEN a.first > :lo THEN a.first ELSE :lo END ELSE a.until END AS at,
-           CASE e.value WHEN 0 THEN a.gpus ELSE -a.gpus END AS delta
-    FROM capacity_span s
-    CROSS JOIN capacity_allocation a
-    CROSS JOIN (SELECT 0 AS value UNION ALL SELECT 1) e
-    WHERE a.pool = :pool AND a.span = s.span AND a.first > :lo - s.slots AND a.first < :hi AND a.until > :lo {only}
-  ) steps
-) sums
-"""
-_PEAK_ALL = sa.text(_PEAK.format(only=""))
-_PEAK_TENANT = sa.text(_PEAK.format(only="AND a.tenant = :tenant"))
-_PEAK_TENANTS = sa.text(_PEAK.format(only="AND a.tenant IN :tenants AND a.rank < 2")).bindparams(
-    sa.bindparam("tenants", expanding=True)
-)
-
-
-def lock_pools(connection: sa.Connection, pools: Iterable[int]) -> None:
-    """Nobody else books in these pools until this transaction ends. (SQLite: BEGIN IMMEDIATE has done it.)"""
-    if connection.dialect.name == "postgresql":
-        for pool in sorted(set(pools)):
-            connection.execute(
-                sa.text("SELECT pg_advisory_xact_lock(:space, :pool)"), {"space": _LOCK_SPACE, "pool": pool}
-            )
-
-
-def peak(
-    connection: sa.Connection, pool: int, first: int, until: int, *, tenant: str = "", tenants: tuple[str, ...] = ()
-) -> int:
-    """The most GPUs of the pool that are taken at any moment of [first, until): by all, or by these tenants."""
-    values: dict[str, object] = {"pool": pool, "lo": first, "hi": until}
-    if tenants:
-        return int(connection.execute(_PEAK_TENANTS, {**values, "tenants": tenants}).scalar_one())
-    if tenant:
-        return int(connection.execute(_PEAK_TENANT, {**values, "tenant": tenant}).scalar_one())
-    return int(connection.execute(_PEAK_ALL, values).scalar_one())
-
-
-_BOOK = "SELECT capacity_book(%s, %s, %s, %s, %s, %s::int[], %s::int[], %s, %s, %s, %s, %s, %s, %s)"
+Asked = tuple[Booking, str]  # and who asks
 
 
 class OneCall:
@@ -72,45 +32,53 @@ class OneCall:
     comes first, the pool's ping included, and what is put into autocommit only then is never committed.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, now: Callable[[], float]) -> None:
+        self._database = database
+        self._now = now
         self._engine = sa.create_engine(database.engine.url, isolation_level="AUTOCOMMIT")
 
     def close(self) -> None:
         self._engine.dispose()
 
-    def book(self, booking: Booking, *, now: float, who: str) -> Decision:
-        """What `capacity_book` answers. Oversold when the second guard spoke."""
+    def decide(self, asked: list[Asked]) -> list[Decision]:
+        """What `capacity_decide` answers. Oversold when the second guard spoke: then none of them is written."""
+        now = self._now()
+        batch = msgspec.json.encode([_row(booking, who) for booking, who in asked]).decode()
         try:
             with self._engine.connect() as connection:
-                answer = str(connection.exec_driver_sql(_BOOK, _arguments(booking, now=now, who=who)).scalar_one())
+                answers = connection.exec_driver_sql(
+                    "SELECT capacity_decide(%s, %s::jsonb)", (int(now * 1000), batch)
+                ).scalar_one()
         except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
             raise DatabaseUnavailable(
                 "the database did not answer", hint="ask again with the same idempotency key"
             ) from error
         except sa.exc.DBAPIError as error:
             raise guard_fault(error) from error
-        return _decision(booking, answer)
+        return [
+            book_alone(self._database, booking, who=who, now=now)
+            if answer == "divided"
+            else _decision(booking, answer)
+            for (booking, who), answer in zip(asked, answers, strict=True)
+        ]
 
 
-def _arguments(booking: Booking, *, now: float, who: str) -> tuple[object, ...]:
+def _row(booking: Booking, who: str) -> dict[str, object]:
     placed, body = booking.placement, booking.body
-    parts = sorted(placed.parts, key=lambda part: part.pool)
-    return (
-        booking.id,
-        body.tenant,
-        placed.first,
-        placed.until,
-        span_of(placed.until - placed.first),
-        [part.pool for part in parts],
-        [part.gpus for part in parts],
-        int(body.rank),
-        placed.first * SLOT_S * 1000,
-        msgspec.json.encode(body).decode(),
-        int(now * 1000),
-        who,
-        booking.key,
-        booking.digest,
-    )
+    return {
+        "id": booking.id,
+        "tenant": body.tenant,
+        "first": placed.first,
+        "until": placed.until,
+        "span": span_of(placed.until - placed.first),
+        "parts": [(part.pool, part.gpus) for part in placed.parts],
+        "rank": int(body.rank),
+        "starts_ms": placed.first * SLOT_S * 1000,
+        "body": msgspec.json.encode(body).decode(),
+        "who": who,
+        "key": booking.key,
+        "digest": booking.digest,
+    }
 
 
 def _decision(booking: Booking, answer: str) -> Decision:
@@ -130,73 +98,145 @@ def _decision(booking: Booking, answer: str) -> Decision:
             return Refused(reason="taken", pool=int(rest[0]), free=max(int(rest[1]), 0))
 
 
-_KEY = "SELECT digest, reservation FROM capacity_key WHERE tenant = ? AND key = ?"
-_NEW_KEY = "INSERT INTO capacity_key (tenant, key, digest, reservation, at_ms) VALUES (?, ?, ?, ?, ?)"
-_NEW_ALLOCATION = (
-    "INSERT INTO capacity_allocation (reservation, tenant, pool, first, until, span, gpus, rank)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_NEW_RESERVATION = (
-    "INSERT INTO capacity_reservation (id, tenant, state, version, starts_ms, body) VALUES (?, ?, 'booked', 1, ?, ?)"
-)
-_NEW_VERSION = (
-    "INSERT INTO capacity_version (reservation, version, at_ms, who, why, body) VALUES (?, 1, ?, ?, 'booked', ?)"
-)
+def book_alone(database: Database, booking: Booking, *, who: str, now: float) -> Decision:
+    """The slower way, for pools that are divided among tenants: `admit` under the locks."""
+    with database.write(alone=False) as connection:
+        lock_key(connection, booking.body.tenant, booking.key)
+        lock_pools(connection, (part.pool for part in booking.placement.parts))
+        return _book_here(connection, booking, who=who, now=now)
 
 
-def book_sqlite(
-    connection: sa.Connection, index: CapacityIndex, bookings: Iterable[tuple[Booking, str]], *, now: float
-) -> list[Decision]:
-    """Decides a batch in the order given, each with who asks. `index` was synchronised in this transaction.
-
-    Through the driver itself: the five statements of a booking take less time than what is saved.
-    """
-    raw = connection.connection.driver_connection
-    if not isinstance(raw, sqlite3.Connection):
-        raise TypeError("book_sqlite needs SQLite")
-    cursor = raw.cursor()
-    try:
-        return [_book_one(connection, cursor, index, booking, now=now, who=who) for booking, who in bookings]
-    except sqlite3.IntegrityError as error:
-        index.forget()
-        raise guard_fault(error) from error
-    finally:
-        cursor.close()
-
-
-def _book_one(
-    connection: sa.Connection, cursor: sqlite3.Cursor, index: CapacityIndex, booking: Booking, *, now: float, who: str
-) -> Decision:
-    body, placed = booking.body, booking.placement
+def _book_here(connection: sa.Connection, booking: Booking, *, who: str, now: float) -> Decision:
+    body = booking.body
     if booking.key:
-        earlier = cursor.execute(_KEY, (body.tenant, booking.key)).fetchone()
+        earlier = store.find_key(connection, body.tenant, booking.key)
         if earlier is not None:
-            return Booked(id=earlier[1], again=True) if earlier[0] == booking.digest else Refused(reason="key")
-    for part in placed.parts:
-        pool = index.pools.get(part.pool)
-        if pool is None:
-            return Refused(reason="unknown", pool=part.pool)
-        free = index.free[part.pool]
-        if not free.fits(part.gpus, placed.first, placed.until):
-            return Refused(reason="taken", pool=part.pool, free=free.least_free(placed.first, placed.until))
-        if pool.tenant_limit < pool.gpus:
-            held = peak(connection, part.pool, placed.first, placed.until, tenant=body.tenant)
-            if held + part.gpus > pool.tenant_limit:
-                return Refused(reason="limit", pool=part.pool, free=max(pool.tenant_limit - held, 0))
-    text = msgspec.json.encode(body).decode()
-    at_ms = int(now * 1000)
-    span = span_of(placed.until - placed.first)
-    for part in placed.parts:
-        cursor.execute(
-            _NEW_ALLOCATION,
-            (booking.id, body.tenant, part.pool, placed.first, placed.until, span, part.gpus, int(body.rank)),
-        )
-        index.apply(part.pool, placed.first, placed.until, part.gpus)
-    cursor.execute(_NEW_RESERVATION, (booking.id, body.tenant, placed.first * SLOT_S * 1000, text))
-    cursor.execute(_NEW_VERSION, (booking.id, at_ms, who, text))
-    if booking.key:
-        cursor.execute(_NEW_KEY, (body.tenant, booking.key, booking.digest, booking.id, at_ms))
+            same = earlier.digest == booking.digest
+            return Booked(id=earlier.reservation, again=True) if same else Refused(reason="key")
+    rank = admit(connection, body.tenant, booking.placement, backfill=body.priority == "backfill")
+    if isinstance(rank, Refused):
+        return rank
+    write_new(connection, booking, rank, who=who, why="booked", now=now)
     return Booked(id=booking.id)
+
+
+def write_new(
+    connection: sa.Connection, booking: Booking, rank: Rank, *, who: str, why: str, now: float
+) -> Reservation:
+    """A reservation with its allocations, its first version and its idempotency key, after `admit` said how firm."""
+    final = msgspec.structs.replace(booking, body=msgspec.structs.replace(booking.body, rank=int(rank)))
+    take(connection, final)
+    made = Reservation(id=final.id, version=1, body=final.body)
+    store.insert(connection, made, now=now, who=who, why=why)
+    if final.key:
+        store.insert_key(connection, final.body.tenant, final.key, digest=final.digest, reservation=final.id, now=now)
+    return made
+
+
+class InIndex:
+    """Bookings on SQLite: the index decides, at the database's own revision, inside the transaction that writes."""
+
+    def __init__(self, database: Database, *, now: Callable[[], float]) -> None:
+        self._database = database
+        self._now = now
+        self._index = CapacityIndex()
+
+    def close(self) -> None:
+        """It holds nothing open; as `OneCall.close`."""
+
+    def decide(self, asked: list[Asked]) -> list[Decision]:
+        """In the order given. Oversold when the second guard spoke: then none of them is written."""
+        now = self._now()
+        try:
+            with self._database.write() as connection:
+                self._index.sync(connection, now=now)
+                batch = _Batch(connection, self._index, now=now)
+                decisions = [batch.decide(booking, who=who) for booking, who in asked]
+                batch.write()
+                return decisions
+        except sqlite3.IntegrityError as error:
+            self._index.forget()
+            raise guard_fault(error) from error
+        except sqlite3.OperationalError as error:
+            self._index.forget()
+            raise DatabaseUnavailable(
+                f"the database did not answer: {error}", hint="ask again with the same idempotency key"
+            ) from error
+        except BaseException:
+            self._index.forget()
+            raise
+
+
+# The rows of a batch come as one JSON text: one statement a table, inside which no other thread is waited for.
+_WRITES = {
+    "capacity_allocation (reservation, tenant, pool, first, until, span, gpus, rank)": 8,
+    "capacity_reservation (id, tenant, state, version, starts_ms, body)": 6,
+    "capacity_version (reservation, version, at_ms, who, why, body)": 6,
+    "capacity_key (tenant, key, digest, reservation, at_ms)": 5,
+}
+_INSERTS = tuple(
+    # S608: the names of this file's own tables and columns
+    f"INSERT INTO {into} SELECT {', '.join(f'value ->> {place}' for place in range(count))} FROM json_each(?)"  # noqa: S608
+    for into, count in _WRITES.items()
+)
+
+
+class _Batch:
+    """What was decided in this transaction and is written with few statements."""
+
+    def __init__(self, connection: sa.Connection, index: CapacityIndex, *, now: float) -> None:
+        raw = connection.connection.driver_connection
+        if not isinstance(raw, sqlite3.Connection):
+            raise TypeError("an index decides on SQLite only")
+        self._connection = connection
+        self._raw = raw
+        self._index = index
+        self._now = now
+        self._rows: tuple[list[Any], ...] = ([], [], [], [])
+        self._divided = store.divided(connection)
+
+    def decide(self, booking: Booking, *, who: str) -> Decision:
+        body, placed = booking.body, booking.placement
+        if booking.key or any(part.pool in self._divided for part in placed.parts):
+            self.write()  # what follows asks the rows
+            decision = _book_here(self._connection, booking, who=who, now=self._now)
+            if decision == Booked(id=booking.id):
+                self._apply(booking)
+            return decision
+        for part in placed.parts:
+            pool = self._index.pools.get(part.pool)
+            if pool is None:
+                return Refused(reason="unknown", pool=part.pool)
+            free = self._index.free[part.pool]
+            if not free.fits(part.gpus, placed.first, placed.until):
+                return Refused(reason="taken", pool=part.pool, free=free.least_free(placed.first, placed.until))
+            if pool.tenant_limit < pool.gpus:
+                self.write()
+                held = peak(self._connection, part.pool, placed.first, placed.until, tenant=body.tenant)
+                if held + part.gpus > pool.tenant_limit:
+                    return Refused(reason="limit", pool=part.pool, free=max(pool.tenant_limit - held, 0))
+        allocations, reservations, versions, _ = self._rows
+        text = msgspec.json.encode(body).decode()
+        span = span_of(placed.until - placed.first)
+        allocations.extend(
+            (booking.id, body.tenant, part.pool, placed.first, placed.until, span, part.gpus, int(body.rank))
+            for part in placed.parts
+        )
+        reservations.append((booking.id, body.tenant, "booked", 1, placed.first * SLOT_S * 1000, text))
+        versions.append((booking.id, 1, int(self._now * 1000), who, "booked", text))
+        self._apply(booking)
+        return Booked(id=booking.id)
+
+    def write(self) -> None:
+        for rows, insert in zip(self._rows, _INSERTS, strict=True):
+            if rows:
+                self._raw.execute(insert, (msgspec.json.encode(rows).decode(),))
+                rows.clear()
+
+    def _apply(self, booking: Booking) -> None:
+        placed = booking.placement
+        for part in placed.parts:
+            self._index.apply(part.pool, placed.first, placed.until, part.gpus)
 
 
 def take(connection: sa.Connection, booking: Booking) -> None:
@@ -236,3 +276,8 @@ def guard_fault(error: Exception) -> Exception:
             hint_ja="`sekisho reserve audit` を実行し、結果を報告してください",
         )
     return error
+
+
+def authority(database: Database, *, now: Callable[[], float]) -> OneCall | InIndex:
+    """The first guard of this database."""
+    return OneCall(database, now=now) if database.engine.dialect.name == "postgresql" else InIndex(database, now=now)

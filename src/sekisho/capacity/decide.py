@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
@@ -124,3 +125,26 @@ def split(free: Mapping[int, int], gpus: int, *, spread: bool) -> tuple[Part, ..
         if not gpus:
             return tuple(sorted(parts, key=lambda part: part.pool))
     return None
+
+
+def levels(
+    taken: Iterable[tuple[int, int, int]], *, first: int | None = None, until: int | None = None
+) -> list[tuple[int, int, int]]:
+    """(first, until, GPUs in use) of each stretch in which that number stays the same, from rows of the same kind;
+    inside [first, until) when they are given, with nothing in use where no row is."""
+    steps: dict[int, int] = {}
+    for begins, ends, gpus in taken:
+        left = begins if first is None else max(begins, first)
+        right = ends if until is None else min(ends, until)
+        if left < right:
+            steps[left] = steps.get(left, 0) + gpus
+            steps[right] = steps.get(right, 0) - gpus
+    for border in (first, until):
+        if border is not None:
+            steps.setdefault(border, 0)
+    found = []
+    used = 0
+    for begins, ends in itertools.pairwise(sorted(steps)):
+        used += steps[begins]
+        found.append((begins, ends, used))
+    return found

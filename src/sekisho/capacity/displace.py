@@ -17,6 +17,7 @@ from sekisho.capacity.model import Body, Notice, Reservation, State, Waiting, Wa
 NEEDED = ("firm work needs the GPUs", "優先度の高い予約がその GPU を必要としています")
 FAILED = ("its site failed", "拠点に障害が発生しました")
 NO_SHOW = ("nobody came within two hours", "開始から 2 時間以内に利用が始まりませんでした")
+SMALLER = ("its pool has fewer GPUs", "プールの GPU 数が減りました")
 MAINTENANCE = ("its pool is maintained", "プールの保守が行われます")
 Why = tuple[str, str]
 

@@ -17,7 +17,7 @@ from sekisho.capacity.search import PoolIndex, load_pools
 SLACK_DAYS = 8
 _SLOTS = HORIZON_SLOTS + SLACK_DAYS * SLOTS_PER_DAY
 _STANDS = "SELECT count(*), coalesce(sum(revision), 0) FROM capacity_pool"
-_POOLS = sa.select(tables.pool).order_by(tables.pool.c.number)
+_POOLS = sa.select(*(tables.pool.c[name] for name in Pool.__struct_fields__)).order_by(tables.pool.c.number)
 
 
 def read_pools(connection: sa.Connection) -> list[Pool]:

@@ -1,4 +1,4 @@
-"""What becomes of a reservation: extended, shrunk, moved, passed on, cancelled, waited for, reclaimed, re-planned.
+"""What becomes of a reservation: extended, shrunk, moved, passed on, cancelled, waited for, reclaimed.
 
 Every change looks and writes under the locks of all pools that it may touch, in one transaction; the guards of the
 database look at each of them again.
@@ -7,26 +7,27 @@ database look at each of them again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 import sqlalchemy as sa
 
 from sekisho.capacity import decide, store, tables
-from sekisho.capacity.authority import lock_pools, peak, release, take
-from sekisho.capacity.displace import FAILED, MAINTENANCE, NO_SHOW, Why, displace, still_open, tell, wish_of
-from sekisho.capacity.faults import NameUnknown, NotAllowed, NotFree, OverLimit, WindowInvalid
-from sekisho.capacity.grid import SLOTS_PER_DAY, check_end, check_window, current_slot, span_of, unix_s
+from sekisho.capacity.admit import admit, lock_pools
+from sekisho.capacity.authority import release, take, write_new
+from sekisho.capacity.displace import NO_SHOW, displace, still_open, tell, wish_of
+from sekisho.capacity.faults import NameUnknown, NotAllowed, NotFree, WindowInvalid
+from sekisho.capacity.grid import check_end, check_window, current_slot, unix_s
 from sekisho.capacity.index import CapacityIndex, read_pools
-from sekisho.capacity.model import Body, Booking, Part, Placement, Pool, Rank, Reservation, Waiting, Wanted
-from sekisho.capacity.offers import exact
+from sekisho.capacity.model import Body, Booking, Part, Placement, Refused, Reservation, Waiting, Wanted
+from sekisho.capacity.placing import Placed, place, smaller
+from sekisho.capacity.refusals import fault_of
 from sekisho.capacity.service import CapacityService
 from sekisho.kernel.clock import Clock
-from sekisho.runtime.changes import record_change
 
-# How much later a re-plan may begin before the tenant is asked instead.
-REPLAN_DAYS = 14
+# How many changes of a pool an index may be behind before it is made anew.
+FEED_KEPT = 10_000
 
 
 class LifeService:
@@ -104,14 +105,17 @@ class LifeService:
             release(connection, name)
             wish = msgspec.structs.replace(wish_of(body, now=now), first=first, latest=first)
             wish = msgspec.structs.replace(wish, slots=body.until - body.first)
-            placed = self._fits(connection, wish, now=now)
-            if placed is None:
+            found = self._place(connection, wish, now=now)
+            if isinstance(found, Refused):
+                raise fault_of(found, self._index.pools)
+            if found is None:
                 raise NotFree(
                     "it does not fit there",
                     hint="ask `sekisho reserve find` for times that are free",
                     fact_ja="その時期には収まりません",
                     hint_ja="`sekisho reserve find` で空いている時期を調べてください",
                 )
+            placed = found.placement
             after = msgspec.structs.replace(body, first=placed.first, until=placed.until, parts=placed.parts)
             after = self._priced(connection, after)
             return self._put(connection, held, after, now=now, who=who, why="moved", released=True)
@@ -190,62 +194,15 @@ class LifeService:
         with self._database.read() as connection:
             return list(decide.fair_order(store.waitlist(connection), store.held_gpu_slots(connection)))
 
-    # -- the operator's doing
-
-    def block(self, pool: str, *, first: int, until: int, gpus: int, who: str, why: Why = MAINTENANCE) -> list[str]:
-        """Takes GPUs out of a pool for maintenance or to hold them back; what no longer fits is re-planned. Answers
-        with the reservations that were touched."""
-        with self._change() as (connection, now):
-            found = {each.id: each for each in read_pools(connection)}.get(pool)
-            if found is None:
-                raise NameUnknown(
-                    f"there is no pool {pool!r}",
-                    hint="`sekisho reserve pools` names them",
-                    fact_ja=f"プール {pool} はありません",
-                    hint_ja="`sekisho reserve pools` で一覧を確認してください",
-                )
-            check_window(first, until, now=now)
-            if not 1 <= gpus <= found.gpus:
-                raise WindowInvalid(
-                    f"{pool} has {found.gpus} GPUs",
-                    hint="block between 1 and all of them",
-                    fact_ja=f"{pool} の GPU は {found.gpus} 基です",
-                    hint_ja="1 基から全数までの範囲で指定してください",
-                )
-            record_change(connection, now=now, actor=who, action="pool.blocked", subject=f"pool/{pool}"[:160])
-            return self._block(connection, [(found, gpus)], first, until, now=now, who=who, why=why)
-
-    def fail_site(self, site: str, *, until: int, who: str) -> list[str]:
-        """The site is gone until then. The rule of re-planning is `decide.replan_order`, then for each reservation:
-        the same window at another allowed site; else up to 14 days later; else fewer GPUs down to its minimum; else
-        it is paid back and goes to the waitlist. Its tenant is told in each case."""
-        with self._change() as (connection, now):
-            pools = [pool for pool in read_pools(connection) if pool.site == site]
-            if not pools:
-                raise NameUnknown(
-                    f"no pool stands at {site!r}",
-                    hint="`sekisho reserve pools` names them",
-                    fact_ja=f"拠点 {site} にプールはありません",
-                    hint_ja="`sekisho reserve pools` で一覧を確認してください",
-                )
-            first = current_slot(now)
-            check_end(first, until, now=now)
-            record_change(connection, now=now, actor=who, action="site.failed", subject=f"site/{site}")
-            whole = [(pool, pool.gpus) for pool in pools if pool.gpus]
-            return self._block(connection, whole, first, until, now=now, who=who, why=FAILED)
+    # -- the clock's doing
 
     def tick(self) -> int:
         """What time brings: windows that ended, owners that did not come, wishes that have become possible. Answers
         how many reservations were changed; assembly calls it every minute."""
         with self._change() as (connection, now):
-            here = current_slot(now)
-            changed = 0
-            column = tables.reservation.c
-            due = connection.scalars(
-                sa.select(column.id).where(column.state == "booked", column.starts_ms <= unix_s(here) * 1000)
-            ).all()
-            for name in due:
-                changed += self._pass_time(connection, store.find(connection, name), here, now=now)
+            changed = self._pass_time(connection, now=now)
+            for pool in read_pools(connection):
+                store.prune_changes(connection, pool.number, before=pool.revision - FEED_KEPT)
             return changed + self._fill(connection, now=now)
 
     # -- inside
@@ -266,7 +223,16 @@ class LifeService:
                 self._index.forget([number for number, pool in pools if before.get(number) != pool.revision])
                 raise
 
-    def _pass_time(self, connection: sa.Connection, held: Reservation, here: int, *, now: float) -> int:
+    def _pass_time(self, connection: sa.Connection, *, now: float) -> int:
+        here = current_slot(now)
+        store.end_blocks(connection, here=here)
+        column = tables.reservation.c
+        due = connection.scalars(
+            sa.select(column.id).where(column.state == "booked", column.starts_ms <= unix_s(here) * 1000)
+        ).all()
+        return sum(self._pass(connection, store.find(connection, name), here, now=now) for name in due)
+
+    def _pass(self, connection: sa.Connection, held: Reservation, here: int, *, now: float) -> int:
         body = held.body
         if body.until <= here:
             release(connection, held.id)
@@ -287,93 +253,10 @@ class LifeService:
             return 1
         return 0
 
-    def _block(
-        self,
-        connection: sa.Connection,
-        taken: Iterable[tuple[Pool, int]],
-        first: int,
-        until: int,
-        *,
-        now: float,
-        who: str,
-        why: Why,
-    ) -> list[str]:
-        moved: dict[str, Reservation] = {}
-        for pool, wanted in taken:
-            gpus = wanted
-            while peak(connection, pool.number, first, until) + gpus > pool.gpus:
-                victim = self._least_urgent(connection, pool, first, until, now=now)
-                if victim is None:  # only other blocks are left: what they hold back is out of use already
-                    gpus = pool.gpus - peak(connection, pool.number, first, until)
-                    break
-                release(connection, victim.id)
-                moved[victim.id] = victim
-            if gpus > 0:
-                name = f"block-{self._new_id()}"
-                connection.execute(
-                    tables.allocation.insert().values(
-                        reservation=name,
-                        tenant="",
-                        pool=pool.number,
-                        first=first,
-                        until=until,
-                        span=span_of(until - first),
-                        gpus=gpus,
-                        rank=int(Rank.FIRM),
-                    )
-                )
-        for held in decide.replan_order(moved.values(), now_slot=current_slot(now)):
-            self._replan(connection, held, now=now, who=who, why=why)
-        return list(moved)
-
-    def _least_urgent(
-        self, connection: sa.Connection, pool: Pool, first: int, until: int, *, now: float
-    ) -> Reservation | None:
-        names = store.booked_at(connection, pool.number, first, until)
-        held = [store.find(connection, name) for name in names if not name.startswith("block-")]
-        order = decide.replan_order(held, now_slot=current_slot(now))
-        return order[-1] if order else None
-
-    def _replan(self, connection: sa.Connection, held: Reservation, *, now: float, who: str, why: Why) -> None:
-        """`held` has been released already. The old place is tried too: the block may have left room."""
-        body = held.body
-        wish = wish_of(body, now=now)
-        later = msgspec.structs.replace(wish, latest=wish.first + REPLAN_DAYS * SLOTS_PER_DAY)
-        fewer = (
-            msgspec.structs.replace(wish, gpus=gpus) for gpus in range(wish.gpus - 1, max(wish.gpus_min, 1) - 1, -1)
-        )
-        for attempt in (wish, msgspec.structs.replace(wish, sites=()), later, *fewer):
-            try:
-                placed = self._fits(connection, attempt, now=now)
-            except NotAllowed:
-                break
-            if placed is None:
-                continue
-            after = msgspec.structs.replace(body, first=placed.first, until=placed.until, parts=placed.parts)
-            after = self._priced(connection, after)
-            price = min(after.price_yen, body.price_yen)  # the failure is not the tenant's to pay
-            after = msgspec.structs.replace(
-                after, price_yen=price, refund_yen=body.refund_yen + body.price_yen - price
-            )
-            made = self._put(connection, held, after, now=now, who=who, why=f"re-planned: {why[0]}", released=True)
-            en = f"Reservation {held.id} was re-planned ({why[0]}): read where and when it is now."
-            ja = f"予約 {held.id} は再計画されました（{why[1]}）。新しい拠点と時間帯を確認してください。"
-            tell(connection, made, now=now, kind="re-planned", en=en, ja=ja)
-            return
-        displace(connection, held, now=now, who=who, why=why, new_id=self._new_id)
-
-    def _fits(self, connection: sa.Connection, wish: Wanted, *, now: float) -> Placement | None:
-        """Where a wish fits as this transaction sees it, its tenant's limits included."""
+    def _place(self, connection: sa.Connection, wish: Wanted, *, now: float) -> Placed | Refused | None:
+        """Where a wish fits as this transaction sees it, by residency and by its tenant's limits."""
         allowed = self._capacity.allowed(wish.tenant, wish.data_class)
-        self._index.sync(connection, now=now)
-        placed = exact(self._index, wish, allowed)
-        if placed is None:
-            return None
-        for part in placed.parts:
-            limit = self._index.pools[part.pool].tenant_limit
-            if peak(connection, part.pool, placed.first, placed.until, tenant=wish.tenant) + part.gpus > limit:
-                return None
-        return placed
+        return place(connection, self._index, wish, allowed, now=now)
 
     def _put(
         self,
@@ -389,25 +272,11 @@ class LifeService:
         """The allocations go and come in one transaction; refused with what is free when they don't fit."""
         if not released:
             release(connection, held.id)
-        for part in after.parts:
-            pool = self._pool(connection, part.pool)
-            free = pool.gpus - peak(connection, part.pool, after.first, after.until)
-            if part.gpus > free:
-                raise NotFree(
-                    f"{pool.id} has {free} GPUs free in this window",
-                    hint="choose less, or another time",
-                    fact_ja=f"この期間に空いている {pool.id} の GPU は {free} 基です",
-                    hint_ja="数を減らすか、別の時期を選んでください",
-                )
-            held_now = peak(connection, part.pool, after.first, after.until, tenant=after.tenant)
-            if held_now + part.gpus > pool.tenant_limit:
-                raise OverLimit(
-                    f"{after.tenant} may hold {pool.tenant_limit} GPUs of {pool.id}",
-                    hint="choose less, or another",
-                    fact_ja=f"{after.tenant} が {pool.id} で予約できる GPU は {pool.tenant_limit} 基までです",
-                    hint_ja="数を減らすか、別のプールを選んでください",
-                )
         placed = Placement(parts=after.parts, first=after.first, until=after.until)
+        rank = admit(connection, after.tenant, placed, backfill=after.priority == "backfill")
+        if isinstance(rank, Refused):
+            raise fault_of(rank, {pool.number: pool for pool in read_pools(connection)})
+        after = msgspec.structs.replace(after, rank=int(rank))
         take(connection, Booking(id=held.id, placement=placed, body=after))
         return store.replace(connection, held, after, now=now, who=who, why=why)
 
@@ -415,9 +284,6 @@ class LifeService:
         pools = {pool.number: pool for pool in read_pools(connection)}
         placed = Placement(parts=body.parts, first=body.first, until=body.until)
         return msgspec.structs.replace(body, price_yen=decide.price_yen(pools, placed, body.priority))
-
-    def _pool(self, connection: sa.Connection, number: int) -> Pool:
-        return next(pool for pool in read_pools(connection) if pool.number == number)
 
     def _fill(self, connection: sa.Connection, *, now: float) -> int:
         """Books from the waitlist what fits now, in fair order; wishes that have passed leave it."""
@@ -430,40 +296,27 @@ class LifeService:
                 store.remove_waiting(connection, each.id)
                 continue
             wish = msgspec.structs.replace(wish, first=max(wish.first, here))
-            try:
-                placed = self._fits(connection, wish, now=now)
-            except NotAllowed:
+            found = self._some_of(connection, wish, now=now)
+            if found is None:
                 continue
-            if placed is None:
-                continue
-            booking = self._capacity.booking(wish, placed, self._index.pools)
-            take(connection, booking)
-            made = Reservation(id=booking.id, version=1, body=booking.body)
-            store.insert(connection, made, now=now, who="system", why="from the waitlist")
+            booking = self._capacity.booking(wish, found.placement, self._index.pools)
+            made = write_new(connection, booking, found.rank, who="system", why="from the waitlist", now=now)
             store.remove_waiting(connection, each.id)
             en = f"A wish from the waitlist was booked: {made.id}."
             tell(connection, made, now=now, kind="filled", en=en, ja=f"キャンセル待ちから予約しました：{made.id}。")
             filled += 1
         return filled
 
-
-class _Undone(Exception):
-    """Takes a rehearsal back."""
-
-
-class Rehearsal(LifeService):
-    """Answers what a change would make of a reservation: the change itself, in a transaction that is taken back."""
-
-    def __init__(self, life: LifeService) -> None:
-        super().__init__(life._capacity, clock=life._clock, new_id=life._new_id)
-        # the same index, under the same lock: it is large
-        self._index, self._lock = life._index, life._lock
-
-    @contextmanager
-    def _change(self) -> Iterator[tuple[sa.Connection, float]]:
-        with suppress(_Undone), super()._change() as made:
-            yield made
-            raise _Undone
+    def _some_of(self, connection: sa.Connection, wish: Wanted, *, now: float) -> Placed | None:
+        """All of it, or as much as there is when the wish is content with less."""
+        for attempt in smaller(wish):
+            try:
+                found = self._place(connection, attempt, now=now)
+            except NotAllowed:
+                return None
+            if isinstance(found, Placed):
+                return found
+        return None
 
 
 def _fewer(parts: tuple[Part, ...], gpus: int) -> tuple[Part, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from enum import IntEnum
 from typing import Literal
 
@@ -32,6 +33,35 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     tenant_limit: int
     yen_per_gpu_hour: int
     revision: int = 0
+
+
+class Declared(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool as the configuration or an agent's inventory says it; None leaves the price or the limit as it is."""
+
+    site: str
+    gpu: str
+    gpus: int
+    tenant_limit: int | None = None
+    yen_per_gpu_hour: int | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.site}.{self.gpu}"
+
+    @property
+    def digest(self) -> str:
+        """Tells whether it is what was adopted before."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
+
+
+class Block(msgspec.Struct, frozen=True, kw_only=True):
+    """GPUs of a pool that are maintained or held back."""
+
+    id: str
+    pool: int
+    first: int
+    until: int
+    gpus: int
 
 
 class Quota(msgspec.Struct, frozen=True, kw_only=True):

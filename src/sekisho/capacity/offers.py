@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import islice
 from math import log2
 
 import msgspec
@@ -18,9 +19,16 @@ MOST_OFFERS = 12
 
 
 def offers(
-    index: CapacityIndex, wanted: Wanted, allowed: frozenset[str], *, now: float, new_id: Callable[[], str]
+    index: CapacityIndex,
+    wanted: Wanted,
+    allowed: frozenset[str],
+    *,
+    may: Callable[[Placement], bool],
+    now: float,
+    new_id: Callable[[], str],
 ) -> list[Offer]:
-    """Ranked: the smaller the difference from the wish, the earlier in the list. `allowed`: sites by residency."""
+    """Ranked: the smaller the difference from the wish, the earlier in the list. `allowed`: sites by residency; `may`
+    says whether the tenant's limits have room for a placement."""
     found: dict[Placement, tuple[float, tuple[str, ...]]] = {}
     for placement, differs, score in _candidates(index, wanted, allowed, now=now):
         known = found.get(placement)
@@ -35,13 +43,15 @@ def offers(
             differs=differs,
             score=round(score, 3),
         )
-        for placement, (score, differs) in ranked[:MOST_OFFERS]
+        for placement, (score, differs) in islice((each for each in ranked if may(each[0])), MOST_OFFERS)
     ]
 
 
-def exact(index: CapacityIndex, wanted: Wanted, allowed: frozenset[str]) -> Placement | None:
-    """The earliest placement that is all that was asked."""
-    pools = _pools(index, wanted, allowed)
+def exact(
+    index: CapacityIndex, wanted: Wanted, allowed: frozenset[str], *, without: Collection[int] = ()
+) -> Placement | None:
+    """The earliest placement that is all that was asked, in none of the pools `without`."""
+    pools = {number: pool for number, pool in _pools(index, wanted, allowed).items() if number not in without}
     numbers = list(pools)
     free = [index.free[number] for number in numbers]
     place, first = earliest_of(free, wanted.gpus, wanted.slots, wanted.first, wanted.latest + wanted.slots)

@@ -8,26 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, assert_never
 
 import msgspec
 import sqlalchemy as sa
 
 from sekisho.capacity import decide, store, tables
-from sekisho.capacity.authority import OneCall, lock_pools, peak, take
+from sekisho.capacity.admit import admit, lock_key, lock_pools, peak
+from sekisho.capacity.authority import write_new
 from sekisho.capacity.displace import NEEDED, displace
-from sekisho.capacity.faults import (
-    KeyReused,
-    NameUnknown,
-    NotAllowed,
-    NotFree,
-    OfferGone,
-    OverLimit,
-    ReserveFault,
-    WindowInvalid,
-)
+from sekisho.capacity.faults import NameUnknown, NotAllowed, NotFree, OfferGone, WindowInvalid
 from sekisho.capacity.grid import check_end, check_window, current_slot
 from sekisho.capacity.index import CapacityIndex, read_pools
 from sekisho.capacity.model import (
@@ -48,12 +40,15 @@ from sekisho.capacity.model import (
     Wanted,
 )
 from sekisho.capacity.offers import exact, offers
+from sekisho.capacity.placing import smaller
+from sekisho.capacity.refusals import fault_of, key_reused, no_such_pool
 from sekisho.capacity.writer import GroupWriter
 from sekisho.kernel.clock import Clock
 from sekisho.runtime.changes import record_change
 from sekisho.runtime.database import Database
 
 MAX_GPUS = 1_000_000
+MAX_FASTER = 8
 
 
 class Residency(Protocol):
@@ -84,14 +79,11 @@ class CapacityService:
         self._index = CapacityIndex()
         self._lock = threading.Lock()
         self._writer: GroupWriter | None = None
-        self._one_call = OneCall(database) if database.engine.dialect.name == "postgresql" else None
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        if self._one_call is not None:
-            self._one_call.close()
 
     # -- pools
 
@@ -124,7 +116,7 @@ class CapacityService:
         }
         name = f"{site}.{gpu}"
         now = self._clock.now()
-        with self.database.write(alone=False) as connection:
+        with self.database.write() as connection:
             number = connection.scalar(sa.select(tables.pool.c.number).where(tables.pool.c.id == name))
             if number is None:
                 connection.execute(tables.pool.insert().values(id=name, site=site, gpu=gpu, revision=0, **values))
@@ -168,6 +160,33 @@ class CapacityService:
                 connection, now=self._clock.now(), actor=who, action="quota.set", subject=f"pool/{found.id}"[:160]
             )
 
+    def quotas(self, pool: str) -> list[Quota]:
+        with self.database.read() as connection:
+            return store.quotas(connection, self._pool(connection, pool).number)
+
+    def remove_quota(self, pool: str, tenant: str, *, who: str) -> None:
+        """Without any quota the pool is no longer divided."""
+        with self.database.write() as connection:
+            found = self._pool(connection, pool)
+            lock_pools(connection, [found.number])
+            if not store.remove_quota(connection, found.number, tenant):
+                raise NameUnknown(
+                    f"{tenant!r} has no quota of {pool}",
+                    hint="`sekisho reserve quotas` shows them",
+                    fact_ja=f"{tenant} には {pool} の割り当てがありません",
+                    hint_ja="`sekisho reserve quotas` で一覧を確認してください",
+                )
+            record_change(
+                connection, now=self._clock.now(), actor=who, action="quota.removed", subject=f"pool/{pool}"[:160]
+            )
+
+    @staticmethod
+    def _pool(connection: sa.Connection, pool: str) -> Pool:
+        found = next((each for each in read_pools(connection) if each.id == pool), None)
+        if found is None:
+            raise no_such_pool(pool)
+        return found
+
     # -- search
 
     def find(self, wanted: Wanted) -> list[Offer]:
@@ -175,10 +194,14 @@ class CapacityService:
         one, and the first to book has it."""
         now = self._clock.now()
         allowed = self.checked(wanted, now=now)
-        with self._lock:
-            with self.database.read() as connection:
-                self._index.sync(connection, now=now)
-            found = offers(self._index, wanted, allowed, now=now, new_id=self._new_id)
+        with self._lock, self.database.read() as connection:
+            self._index.sync(connection, now=now)
+            backfill = wanted.priority == "backfill"
+
+            def may(placement: Placement) -> bool:
+                return not isinstance(admit(connection, wanted.tenant, placement, backfill=backfill), Refused)
+
+            found = offers(self._index, wanted, allowed, may=may, now=now, new_id=self._new_id)
         with self.database.write(alone=False) as connection:
             stored = [StoredOffer(offer=offer, wanted=wanted) for offer in found]
             store.insert_offers(connection, stored, now=now, expires_s=decide.OFFER_S)
@@ -199,11 +222,15 @@ class CapacityService:
         now = self._clock.now()
         allowed = self.checked(wanted, now=now)
         digest = hashlib.sha256(msgspec.json.encode(wanted)).hexdigest()
-        for _ in range(8):  # somebody may take what was found; each time there is less to find
+        # How many GPUs of a pool the tenant's limits refused it: so many are not asked for again.
+        closed: dict[int, int] = {}
+        refused: Refused | None = None
+        faster = 0
+        while faster < MAX_FASTER:  # somebody may take what was found; each time there is less to find
             with self._lock:
                 with self.database.read() as connection:
                     self._index.sync(connection, now=now)
-                placement = self._place(wanted, allowed)
+                placement = self._place(wanted, allowed, closed)
                 pools = dict(self._index.pools)
             if placement is None:
                 if key and (earlier := self._earlier(wanted.tenant, key, digest)) is not None:
@@ -211,21 +238,25 @@ class CapacityService:
                 made = self._push_aside(wanted, allowed, who=who, key=key, digest=digest, now=now)
                 if made is not None:
                     return made
+                if refused is not None:
+                    raise fault_of(refused, pools)
                 raise NotFree(
                     "no allowed pool has so many GPUs free for so long in that time",
                     hint="ask `sekisho reserve find` for what can be had, or join the waitlist",
                     fact_ja="許可された拠点に、この数の GPU がこの期間そろって空いているプールはありません",
                     hint_ja="`sekisho reserve find` で予約できる枠を調べるか、キャンセル待ちに登録してください",
                 )
-            booking = self.booking(wanted, placement, pools, key=key, digest=digest)
-            decision = self._decide(booking, who=who, now=now)
+            decision = self._decide(self.booking(wanted, placement, pools, key=key, digest=digest), who=who)
             match decision:
                 case Booked():
                     return self.get(decision.id)
                 case Refused(reason="taken"):
-                    continue
+                    faster += 1
+                case Refused(reason="limit"):
+                    refused = decision
+                    closed[decision.pool] = next(part.gpus for part in placement.parts if part.pool == decision.pool)
                 case _:
-                    raise _refusal(decision, pools)
+                    raise fault_of(decision, pools)
         raise NotFree(
             "others were faster each time",
             hint="try again",
@@ -263,14 +294,16 @@ class CapacityService:
         booking = msgspec.structs.replace(
             booking, body=msgspec.structs.replace(booking.body, price_yen=stored.offer.price_yen)
         )
-        decision = self._decide(booking, who=who, now=now)
+        decision = self._decide(booking, who=who)
         match decision:
             case Booked():
                 with self.database.write(alone=False) as connection:
                     store.remove_offer(connection, offer_id)
                 return self.get(decision.id)
+            case Refused():
+                raise fault_of(decision, pools)
             case _:
-                raise _refusal(decision, pools)
+                assert_never(decision)
 
     def get(self, reservation: str) -> Reservation:
         with self.database.read() as connection:
@@ -289,13 +322,13 @@ class CapacityService:
 
     # -- inside
 
-    def _place(self, wanted: Wanted, allowed: frozenset[str]) -> Placement | None:
-        placement = exact(self._index, wanted, allowed)
-        gpus = wanted.gpus
-        while placement is None and gpus > wanted.gpus_min:
-            gpus = max(gpus * 7 // 8, wanted.gpus_min) if gpus > 8 else gpus - 1
-            placement = exact(self._index, msgspec.structs.replace(wanted, gpus=gpus), allowed)
-        return placement
+    def _place(self, wanted: Wanted, allowed: frozenset[str], closed: Mapping[int, int]) -> Placement | None:
+        for wish in smaller(wanted):
+            without = {pool for pool, gpus in closed.items() if wish.gpus >= gpus}
+            placement = exact(self._index, wish, allowed, without=without)
+            if placement is not None:
+                return placement
+        return None
 
     def booking(
         self, wanted: Wanted, placement: Placement, pools: dict[int, Pool], *, key: str = "", digest: str = ""
@@ -320,83 +353,12 @@ class CapacityService:
         )
         return Booking(id=self._new_id(), placement=placement, body=body, key=key, digest=digest)
 
-    def _decide(self, booking: Booking, *, who: str, now: float) -> Decision:
-        with self.database.read() as connection:
-            limited = any(store.quotas(connection, part.pool) for part in booking.placement.parts)
-        if limited:
-            return self._decide_with_quotas(booking, who=who, now=now)
-        if self._one_call is not None:
-            return self._one_call.book(booking, now=now, who=who)
+    def _decide(self, booking: Booking, *, who: str) -> Decision:
         with self._lock:
             if self._writer is None:
                 self._writer = GroupWriter(self.database, now=self._clock.now)
             writer = self._writer
         return writer.submit(booking, who=who).result()
-
-    def _decide_with_quotas(self, booking: Booking, *, who: str, now: float) -> Decision:
-        """The slower way, for pools that are divided among tenants: looked at and written under the pools' locks."""
-        placed, body = booking.placement, booking.body
-        with self.database.write(alone=False) as connection:
-            lock_pools(connection, (part.pool for part in placed.parts))
-            if booking.key:
-                earlier = connection.execute(
-                    tables.key.select().where(tables.key.c.tenant == body.tenant, tables.key.c.key == booking.key)
-                ).one_or_none()
-                if earlier is not None:
-                    same = earlier.digest == booking.digest
-                    return Booked(id=earlier.reservation, again=True) if same else Refused(reason="key")
-            pools = {pool.number: pool for pool in read_pools(connection)}
-            rank = body.rank
-            for part in placed.parts:
-                pool = pools.get(part.pool)
-                if pool is None:
-                    return Refused(reason="unknown", pool=part.pool)
-                room = self._quota_room(connection, part.pool, placed, body.tenant)
-                if room is not None and body.rank != Rank.BACKFILL:
-                    if part.gpus > max(room.firm, room.borrowed):
-                        return Refused(reason="limit", pool=part.pool, free=max(room.firm, room.borrowed))
-                    if part.gpus > room.firm:
-                        rank = Rank.BORROWED
-                held = peak(connection, part.pool, placed.first, placed.until, tenant=body.tenant)
-                if held + part.gpus > pool.tenant_limit:
-                    return Refused(reason="limit", pool=part.pool, free=max(pool.tenant_limit - held, 0))
-                taken = peak(connection, part.pool, placed.first, placed.until)
-                if taken + part.gpus > pool.gpus:
-                    return Refused(reason="taken", pool=part.pool, free=pool.gpus - taken)
-            final = msgspec.structs.replace(booking, body=msgspec.structs.replace(body, rank=int(rank)))
-            self._write_new(connection, final, who=who, now=now)
-        return Booked(id=booking.id)
-
-    def _quota_room(self, connection: sa.Connection, pool: int, placed: Placement, tenant: str) -> decide.Room | None:
-        """None when the pool is not divided. Who has no part of a divided pool may only backfill it."""
-        quotas = store.quotas(connection, pool)
-        if not quotas:
-            return None
-        own = next((quota for quota in quotas if quota.tenant == tenant), None)
-        if own is None:
-            return decide.Room(firm=0, borrowed=0)
-        members = tuple(quota.tenant for quota in quotas if quota.cohort == own.cohort)
-        return decide.quota_room(
-            own,
-            quotas,
-            own_peak=peak(connection, pool, placed.first, placed.until, tenants=(tenant,)),
-            cohort_peak=peak(connection, pool, placed.first, placed.until, tenants=members),
-        )
-
-    def _write_new(self, connection: sa.Connection, booking: Booking, *, who: str, now: float) -> None:
-        take(connection, booking)
-        made = Reservation(id=booking.id, version=1, body=booking.body)
-        store.insert(connection, made, now=now, who=who, why="booked")
-        if booking.key:
-            connection.execute(
-                tables.key.insert().values(
-                    tenant=booking.body.tenant,
-                    key=booking.key,
-                    digest=booking.digest,
-                    reservation=booking.id,
-                    at_ms=int(now * 1000),
-                )
-            )
 
     def _push_aside(
         self, wanted: Wanted, allowed: frozenset[str], *, who: str, key: str, digest: str, now: float
@@ -405,6 +367,7 @@ class CapacityService:
         if wanted.priority == "backfill":
             return None
         with self.database.write(alone=False) as connection:
+            lock_key(connection, wanted.tenant, key)
             pools = {pool.number: pool for pool in read_pools(connection)}
             chosen = [
                 pool
@@ -414,29 +377,25 @@ class CapacityService:
                 and (not wanted.gpu_models or pool.gpu in wanted.gpu_models)
             ]
             lock_pools(connection, (pool.number for pool in chosen))
+            if key and store.find_key(connection, wanted.tenant, key) is not None:
+                return None  # the same request came twice at once, and the other one was first
             placed_at, until = wanted.first, wanted.first + wanted.slots
             for pool in chosen:
                 placement = Placement(parts=(Part(pool=pool.number, gpus=wanted.gpus),), first=placed_at, until=until)
-                room = self._quota_room(connection, pool.number, placement, wanted.tenant)
-                if room is not None and room.firm < wanted.gpus:
-                    continue
-                held = peak(connection, pool.number, placed_at, until, tenant=wanted.tenant)
-                if held + wanted.gpus > pool.tenant_limit:
-                    continue
                 # In a transaction of its own inside: what was pushed aside in vain comes back.
                 with connection.begin_nested() as attempt:
-                    moved = self._make_room(connection, pool, placement, now=now, who=who)
-                    if not moved:
+                    self._make_room(connection, pool, placement, now=now, who=who)
+                    # Only what the tenant may hold firmly is worth it: who borrows pushes nobody.
+                    if admit(connection, wanted.tenant, placement, backfill=False) is not Rank.FIRM:
                         attempt.rollback()
                         continue
                 booking = self.booking(wanted, placement, pools, key=key, digest=digest)
-                self._write_new(connection, booking, who=who, now=now)
-                return Reservation(id=booking.id, version=1, body=booking.body)
+                return write_new(connection, booking, Rank.FIRM, who=who, why="booked", now=now)
         return None
 
     def _make_room(
         self, connection: sa.Connection, pool: Pool, placement: Placement, *, now: float, who: str
-    ) -> bool:
+    ) -> None:
         wanted = placement.gpus
         lead = current_slot(now) + decide.LEAD_SLOTS
         others = store.overlapping(
@@ -454,18 +413,15 @@ class CapacityService:
                     why=NEEDED,
                     new_id=self._new_id,
                 )
-        return peak(connection, pool.number, placement.first, placement.until) + wanted <= pool.gpus
 
     def _earlier(self, tenant: str, key: str, digest: str) -> Reservation | None:
         with self.database.read() as connection:
-            row = connection.execute(
-                tables.key.select().where(tables.key.c.tenant == tenant, tables.key.c.key == key)
-            ).one_or_none()
-            if row is None:
+            earlier = store.find_key(connection, tenant, key)
+            if earlier is None:
                 return None
-            if row.digest != digest:
-                raise _key_reused()
-            return store.find(connection, row.reservation)
+            if earlier.digest != digest:
+                raise key_reused()
+            return store.find(connection, earlier.reservation)
 
     def known_tenant(self, tenant: str) -> None:
         """NameUnknown when the federation has no such tenant."""
@@ -523,45 +479,6 @@ class CapacityService:
                 hint_ja="拠点ごとの根拠は `sekisho why` で確認できます",
             )
         return allowed
-
-
-def _key_reused() -> KeyReused:
-    return KeyReused(
-        "this idempotency key belongs to another request",
-        hint="use a new key for a new request",
-        fact_ja="この冪等キーは別のリクエストで使用済みです",
-        hint_ja="新しいリクエストには新しいキーを使ってください",
-    )
-
-
-def _refusal(refused: Decision, pools: dict[int, Pool]) -> ReserveFault:
-    if isinstance(refused, Booked):
-        raise TypeError("a booking is no refusal")
-    name = pools[refused.pool].id if refused.pool in pools else str(refused.pool)
-    match refused.reason:
-        case "key":
-            return _key_reused()
-        case "unknown":
-            return NameUnknown(
-                f"the pool {name} is gone",
-                hint="ask `sekisho reserve find` again",
-                fact_ja=f"プール {name} はなくなりました",
-                hint_ja="`sekisho reserve find` でもう一度調べてください",
-            )
-        case "limit":
-            return OverLimit(
-                f"the tenant may hold {refused.free} more GPUs of {name} in this window",
-                hint="ask for fewer, another pool, or a higher limit",
-                fact_ja=f"この期間に、このテナントが {name} で追加できる GPU は {refused.free} 基です",
-                hint_ja="数を減らす、別のプールを選ぶ、または上限の引き上げを依頼してください",
-            )
-        case "taken":
-            return NotFree(
-                f"{name} has {refused.free} GPUs free in this window",
-                hint="ask `sekisho reserve find` for what can be had, or join the waitlist",
-                fact_ja=f"この期間に空いている {name} の GPU は {refused.free} 基です",
-                hint_ja="`sekisho reserve find` で予約できる枠を調べるか、キャンセル待ちに登録してください",
-            )
 
 
 def _smaller_than_sold(error: Exception, name: str) -> Exception:

@@ -9,11 +9,14 @@ import sqlalchemy as sa
 
 from sekisho.capacity import tables
 from sekisho.capacity.faults import Changed, NameUnknown
-from sekisho.capacity.grid import SLOT_S
+from sekisho.capacity.grid import SLOT_S, span_of
 from sekisho.capacity.model import (
+    Block,
     Body,
+    Declared,
     Notice,
     Quota,
+    Rank,
     Reservation,
     StoredOffer,
     Version,
@@ -208,11 +211,150 @@ def quotas(connection: sa.Connection, pool: int) -> list[Quota]:
     return [Quota(**row._mapping) for row in connection.execute(query)]
 
 
+def remove_quota(connection: sa.Connection, pool: int, tenant: str) -> bool:
+    return (
+        connection.execute(
+            tables.quota.delete().where(tables.quota.c.pool == pool, tables.quota.c.tenant == tenant)
+        ).rowcount
+        == 1
+    )
+
+
 def set_quota(connection: sa.Connection, quota: Quota) -> None:
     connection.execute(
         tables.quota.delete().where(tables.quota.c.pool == quota.pool, tables.quota.c.tenant == quota.tenant)
     )
     connection.execute(tables.quota.insert().values(**msgspec.structs.asdict(quota)))
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """One allocation; `tenant` is empty for a block."""
+
+    reservation: str
+    tenant: str
+    first: int
+    until: int
+    gpus: int
+
+
+def taken(connection: sa.Connection, pool: int) -> list[Taken]:
+    column = tables.allocation.c
+    query = sa.select(column.reservation, column.tenant, column.first, column.until, column.gpus).where(
+        column.pool == pool
+    )
+    return [Taken(**row._mapping) for row in connection.execute(query.order_by(column.id))]
+
+
+def blocks(connection: sa.Connection) -> list[Block]:
+    """Maintenance and hold-back, in the order of their beginnings."""
+    column = tables.allocation.c
+    query = (
+        sa.select(column.reservation, column.pool, column.first, column.until, column.gpus)
+        .where(column.tenant == "")
+        .order_by(column.first, column.id)
+    )
+    return [
+        Block(id=row.reservation, pool=row.pool, first=row.first, until=row.until, gpus=row.gpus)
+        for row in connection.execute(query)
+    ]
+
+
+def insert_block(connection: sa.Connection, block: Block) -> None:
+    connection.execute(
+        tables.allocation.insert().values(
+            reservation=block.id,
+            tenant="",
+            pool=block.pool,
+            first=block.first,
+            until=block.until,
+            span=span_of(block.until - block.first),
+            gpus=block.gpus,
+            rank=int(Rank.FIRM),
+        )
+    )
+
+
+def end_blocks(connection: sa.Connection, *, here: int) -> None:
+    """Those that are over."""
+    column = tables.allocation.c
+    connection.execute(tables.allocation.delete().where(column.tenant == "", column.until <= here))
+
+
+def adopted(connection: sa.Connection) -> dict[str, str]:
+    """The digest of what each pool was declared as when it was last adopted."""
+    rows = connection.execute(sa.select(tables.pool.c.id, tables.pool.c.declared))
+    return {str(name): str(digest) for name, digest in rows if digest}
+
+
+def insert_pool(connection: sa.Connection, declared: Declared) -> None:
+    connection.execute(
+        tables.pool.insert().values(
+            id=declared.id,
+            site=declared.site,
+            gpu=declared.gpu,
+            gpus=declared.gpus,
+            tenant_limit=declared.gpus if declared.tenant_limit is None else declared.tenant_limit,
+            yen_per_gpu_hour=declared.yen_per_gpu_hour or 0,
+            revision=0,
+            declared=declared.digest,
+        )
+    )
+
+
+def update_pool(connection: sa.Connection, number: int, declared: Declared) -> None:
+    """All but its GPUs. A limit that was all of the pool stays all of it."""
+    column = tables.pool.c
+    values: dict[str, Any] = {
+        "declared": declared.digest,
+        "revision": column.revision + 1,
+        "tenant_limit": sa.case((column.tenant_limit == column.gpus, declared.gpus), else_=column.tenant_limit),
+    }
+    if declared.tenant_limit is not None:
+        values["tenant_limit"] = declared.tenant_limit
+    if declared.yen_per_gpu_hour is not None:
+        values["yen_per_gpu_hour"] = declared.yen_per_gpu_hour
+    connection.execute(tables.pool.update().where(column.number == number).values(**values))
+
+
+def set_gpus(connection: sa.Connection, number: int, gpus: int) -> None:
+    column = tables.pool.c
+    connection.execute(
+        tables.pool.update().where(column.number == number).values(gpus=gpus, revision=column.revision + 1)
+    )
+
+
+def prune_changes(connection: sa.Connection, pool: int, *, before: int) -> None:
+    """Forgets old changes; an index that is further behind is made anew."""
+    column = tables.change.c
+    connection.execute(tables.change.delete().where(column.pool == pool, column.revision < before))
+
+
+def divided(connection: sa.Connection) -> frozenset[int]:
+    """The pools that have quotas."""
+    return frozenset(int(pool) for pool in connection.scalars(sa.select(tables.quota.c.pool).distinct()))
+
+
+class EarlierKey(msgspec.Struct, frozen=True, kw_only=True):
+    """What an idempotency key was used for."""
+
+    digest: str
+    reservation: str
+
+
+def find_key(connection: sa.Connection, tenant: str, key: str) -> EarlierKey | None:
+    query = tables.key.select().where(tables.key.c.tenant == tenant, tables.key.c.key == key)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else EarlierKey(digest=row.digest, reservation=row.reservation)
+
+
+def insert_key(
+    connection: sa.Connection, tenant: str, key: str, *, digest: str, reservation: str, now: float
+) -> None:
+    connection.execute(
+        tables.key.insert().values(
+            tenant=tenant, key=key, digest=digest, reservation=reservation, at_ms=int(now * 1000)
+        )
+    )
 
 
 def held_gpu_slots(connection: sa.Connection) -> dict[str, int]:

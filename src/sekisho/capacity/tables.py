@@ -25,6 +25,8 @@ pool = sa.Table(
     sa.Column("yen_per_gpu_hour", sa.Integer, nullable=False),
     # Counts the changes of its allocations: an index that has this revision is the database's own state.
     sa.Column("revision", sa.BigInteger, nullable=False),
+    # The digest of what configuration or inventory declared when it was last adopted; empty: made by hand.
+    sa.Column("declared", sa.String(16), nullable=False, server_default=""),
     sa.CheckConstraint("gpus >= 0", name="gpus"),
 )
 

@@ -1,8 +1,9 @@
-"""Group commit on SQLite: one thread decides for everybody who waits, in the order of their coming.
+"""Group commit: one thread decides for everybody who waits, in the order of their coming.
 
-SQLite has one writer at a time whatever we do, and a durable commit (synchronous FULL) costs a flush of the disk. One
-thread that takes what has gathered, decides it one by one in one transaction and commits once loses nothing and
-shares the flush. A caller gets its answer after the commit, never before. The batch is as large as the load made it.
+A durable commit costs a flush of the disk, and on both databases whoever books in a pool waits for the flush of
+whoever booked in it before. One thread that takes what has gathered, decides it in one transaction and commits once
+loses nothing and shares the flush. A caller gets its answer after the commit, never before. The batch is as large as
+the load made it.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from sekisho.capacity.authority import book_sqlite
+from sekisho.capacity.authority import authority
 from sekisho.capacity.faults import Oversold, ReserveFault
-from sekisho.capacity.index import CapacityIndex
 from sekisho.capacity.model import Booking, Decision
 from sekisho.runtime.database import Database
 
 MAX_BATCH = 256
+# Those who were answered together ask again together, if they do: as many are waited for, but not for long.
+GATHER_S = 0.001
 _Waiting = tuple[Booking, str, "Future[Decision]"]
 
 
@@ -25,11 +27,10 @@ class GroupWriter:
     """`submit` from any thread. `now` gives Unix seconds."""
 
     def __init__(self, database: Database, *, now: Callable[[], float]) -> None:
-        self._database = database
-        self._now = now
-        self._index = CapacityIndex()
+        self._authority = authority(database, now=now)
         self._waiting: list[_Waiting] = []
         self._wake = threading.Condition()
+        self._enough = 1
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="capacity-writer", daemon=True)
         self._thread.start()
@@ -46,7 +47,8 @@ class GroupWriter:
                     hint_ja="起動してから、もう一度試してください",
                 )
             self._waiting.append((booking, who, future))
-            self._wake.notify()
+            if len(self._waiting) == 1 or len(self._waiting) >= self._enough:
+                self._wake.notify()
         return future
 
     def close(self) -> None:
@@ -55,38 +57,34 @@ class GroupWriter:
             self._closed = True
             self._wake.notify()
         self._thread.join()
+        self._authority.close()
 
     def _run(self) -> None:
         while True:
             with self._wake:
                 while not self._waiting and not self._closed:
                     self._wake.wait()
+                if len(self._waiting) < self._enough and not self._closed:
+                    self._wake.wait(GATHER_S)
                 batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+                self._enough = max(len(batch), 1)
             if not batch:
                 return
-            try:
-                decisions = self._decide(batch)
-            except Oversold:
-                self._one_by_one(batch)
-            except Exception as error:
-                self._index.forget()
-                for _, _, future in batch:
-                    future.set_exception(error)
+            self._answer(batch)
+
+    def _answer(self, batch: list[_Waiting]) -> None:
+        try:
+            decisions = self._authority.decide([(booking, who) for booking, who, _ in batch])
+        except Oversold as error:
+            # The guard stopped one of them: the others must not suffer for it.
+            if len(batch) == 1:
+                batch[0][2].set_exception(error)
             else:
-                for (_, _, future), decision in zip(batch, decisions, strict=True):
-                    future.set_result(decision)
-
-    def _decide(self, batch: list[_Waiting]) -> list[Decision]:
-        now = self._now()
-        with self._database.write() as connection:
-            self._index.sync(connection, now=now)
-            return book_sqlite(connection, self._index, [(booking, who) for booking, who, _ in batch], now=now)
-
-    def _one_by_one(self, batch: list[_Waiting]) -> None:
-        """The guard stopped one of them: the others must not suffer for it."""
-        for waiting in batch:
-            try:
-                waiting[2].set_result(self._decide([waiting])[0])
-            except Exception as error:
-                self._index.forget()
-                waiting[2].set_exception(error)
+                for waiting in batch:
+                    self._answer([waiting])
+        except Exception as error:
+            for _, _, future in batch:
+                future.set_exception(error)
+        else:
+            for (_, _, future), decision in zip(batch, decisions, strict=True):
+                future.set_result(decision)

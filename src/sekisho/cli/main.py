@@ -42,7 +42,7 @@ COMMANDS: dict[str, tuple[str, str, Text]] = {
     "attestation": ("sekisho.cli.attestation", "attestation", ATTESTATION),
     "policy": ("sekisho.cli.policy_change", "policy", policy_texts.POLICY),
     "admin": ("sekisho.cli.policy_change", "admin", policy_texts.ADMIN),
-    "reserve": ("sekisho.cli.reserve", "reserve", reserve_texts.RESERVE),
+    "reserve": ("sekisho.cli.reserve_pools", "reserve", reserve_texts.RESERVE),
     "workload": ("sekisho.cli.workload", "workload", workload_texts.WORKLOAD),
     "capacity": ("sekisho.cli.capacity", "capacity", CAPACITY),
     "config": ("sekisho.cli.config", "config", texts.CONFIG),

@@ -22,7 +22,7 @@ from sekisho.cli.workload import run
 from sekisho.console.capacity_api import OfferView, PartView, ReservationView, WaitingView, WhereView
 from sekisho.kernel.classes import LABELS
 
-_BASE = "/api/v1/reserve"
+BASE = "/api/v1/reserve"
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _STATES = ("booked", "cancelled", "displaced", "no-show", "ended")
 _NEEDED = ("tenant", "gpus", "start", "hours")
@@ -75,7 +75,7 @@ reserve.add_command(throughput)
 @home_option
 def pools(*, as_json: bool, root: Path) -> None:
     """The help is `texts.POOLS`."""
-    found = call(root, "GET", f"{_BASE}/pools", answer=list[Pool])
+    found = call(root, "GET", f"{BASE}/pools", answer=list[Pool])
     if not as_json_output(as_json, found):
         rows = [(pool.id, pool.gpus, pool.tenant_limit, pool.yen_per_gpu_hour) for pool in found]
         print_table((texts.COLUMN_POOL, texts.COLUMN_GPUS, texts.OPTION_LIMIT, texts.COLUMN_YEN), rows)
@@ -91,7 +91,7 @@ def pools(*, as_json: bool, root: Path) -> None:
 def pool(*, site: str, gpu: str, gpus: int, yen: int, tenant_limit: int | None, root: Path) -> None:
     """The help is `texts.POOL`."""
     body = {"gpus": gpus, "yen_per_gpu_hour": yen, "tenant_limit": tenant_limit}
-    made = call(root, "PUT", f"{_BASE}/pools/{quote(site, safe='')}/{quote(gpu, safe='')}", body=body, answer=Pool)
+    made = call(root, "PUT", f"{BASE}/pools/{quote(site, safe='')}/{quote(gpu, safe='')}", body=body, answer=Pool)
     click.echo(f"{made.id}  {made.gpus}")
 
 
@@ -101,7 +101,7 @@ def pool(*, site: str, gpu: str, gpus: int, yen: int, tenant_limit: int | None, 
 @home_option
 def find(*, as_json: bool, root: Path, **given: Any) -> None:
     """The help is `texts.FIND`."""
-    found = call(root, "POST", f"{_BASE}/find", body=_wish(given), answer=list[OfferView])
+    found = call(root, "POST", f"{BASE}/find", body=_wish(given), answer=list[OfferView])
     if as_json_output(as_json, found):
         return
     if not found:
@@ -109,7 +109,7 @@ def find(*, as_json: bool, root: Path, **given: Any) -> None:
         sys.exit(1)
     rows = [
         (
-            each.id, when(each.start, each.end), _where(each.parts), each.price_yen,
+            each.id, when(each.start, each.end), places(each.parts), each.price_yen,
             ", ".join(str(texts.DIFFERS.get(kind, kind)) for kind in each.differs) or "–",
         )
         for each in found
@@ -125,7 +125,7 @@ def find(*, as_json: bool, root: Path, **given: Any) -> None:
 @home_option
 def where(*, as_json: bool, root: Path, **given: Any) -> None:
     """The help is `texts.WHERE`."""
-    found = call(root, "POST", f"{_BASE}/where", body=_wish(given), answer=list[WhereView])
+    found = call(root, "POST", f"{BASE}/where", body=_wish(given), answer=list[WhereView])
     if as_json_output(as_json, found):
         return
     rows = []
@@ -154,11 +154,11 @@ def book(*, offer: str | None, as_json: bool, root: Path, **given: Any) -> None:
         if not given["tenant"]:
             raise click.UsageError(texts.NEEDS(options="--tenant"))
         body: dict[str, Any] = {"tenant": given["tenant"], "offer": offer}
-        made = call(root, "POST", f"{_BASE}/offers", body=body, answer=ReservationView)
+        made = call(root, "POST", f"{BASE}/offers", body=body, answer=ReservationView)
     else:
-        made = call(root, "POST", f"{_BASE}/reservations", body=_wish(given), answer=ReservationView)
+        made = call(root, "POST", f"{BASE}/reservations", body=_wish(given), answer=ReservationView)
     if not as_json_output(as_json, made):
-        what = f"{_where(made.parts)}, {when(made.start, made.end)}, ¥{made.price_yen:,}"
+        what = f"{places(made.parts)}, {when(made.start, made.end)}, ¥{made.price_yen:,}"
         click.echo(texts.BOOKED(id=made.id, what=what))
 
 
@@ -174,13 +174,13 @@ def book(*, offer: str | None, as_json: bool, root: Path, **given: Any) -> None:
 def list_(*, tenant: str | None, state: str | None, as_json: bool, root: Path) -> None:
     """The help is `texts.LIST`."""
     query = {name: value for name, value in (("tenant", tenant), ("state", state), ("limit", "1000")) if value}
-    found = call(root, "GET", f"{_BASE}/reservations", query=query, answer=list[ReservationView])
+    found = call(root, "GET", f"{BASE}/reservations", query=query, answer=list[ReservationView])
     if not as_json_output(as_json, found):
         if not found:
             click.echo(texts.NO_RESERVATION)
             return
         rows = [
-            (each.id, each.tenant, each.state, when(each.start, each.end), _where(each.parts), each.price_yen)
+            (each.id, each.tenant, each.state, when(each.start, each.end), places(each.parts), each.price_yen)
             for each in found
         ]
         print_table(
@@ -199,7 +199,7 @@ def list_(*, tenant: str | None, state: str | None, as_json: bool, root: Path) -
 @home_option
 def extend(*, reservation: str, end: float, dry_run: bool, root: Path) -> None:
     """The help is `texts.EXTEND`."""
-    path = f"{_BASE}/reservations/{quote(reservation, safe='')}/extend"
+    path = f"{BASE}/reservations/{quote(reservation, safe='')}/extend"
     made = call(root, "POST", path, query=_dry(dry_run), body={"end": end}, answer=ReservationView)
     said = texts.WOULD_EXTEND if dry_run else texts.EXTENDED
     click.echo(said(id=made.id, end=minute(made.end), yen=f"{made.price_yen:,}"))
@@ -211,7 +211,7 @@ def extend(*, reservation: str, end: float, dry_run: bool, root: Path) -> None:
 @home_option
 def cancel(*, reservation: str, dry_run: bool, root: Path) -> None:
     """The help is `texts.CANCEL`."""
-    path = f"{_BASE}/reservations/{quote(reservation, safe='')}/cancel"
+    path = f"{BASE}/reservations/{quote(reservation, safe='')}/cancel"
     made = call(root, "POST", path, query=_dry(dry_run), answer=ReservationView)
     said = texts.WOULD_CANCEL if dry_run else texts.CANCELLED
     click.echo(said(id=made.id, yen=f"{made.refund_yen:,}"))
@@ -224,11 +224,11 @@ def cancel(*, reservation: str, dry_run: bool, root: Path) -> None:
 def waitlist(*, as_json: bool, root: Path, **given: Any) -> None:
     """The help is `texts.WAITLIST`."""
     if given["tenant"]:
-        joined = call(root, "POST", f"{_BASE}/waitlist", body=_wish(given), answer=WaitingView)
+        joined = call(root, "POST", f"{BASE}/waitlist", body=_wish(given), answer=WaitingView)
         if not as_json_output(as_json, joined):
             click.echo(texts.WAITING(id=joined.id, place=joined.place))
         return
-    found = call(root, "GET", f"{_BASE}/waitlist", answer=list[WaitingView])
+    found = call(root, "GET", f"{BASE}/waitlist", answer=list[WaitingView])
     if not as_json_output(as_json, found):
         if not found:
             click.echo(texts.NOBODY_WAITS)
@@ -247,7 +247,7 @@ def waitlist(*, as_json: bool, root: Path, **given: Any) -> None:
 @home_option
 def audit(*, as_json: bool, root: Path) -> None:
     """The help is `texts.AUDIT`."""
-    found = call(root, "GET", f"{_BASE}/audit", answer=Audit)
+    found = call(root, "GET", f"{BASE}/audit", answer=Audit)
     if not as_json_output(as_json, found):
         for proof in found.pools:
             click.echo(
@@ -270,5 +270,5 @@ def _wish(given: dict[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
 
-def _where(parts: tuple[PartView, ...]) -> str:
+def places(parts: tuple[PartView, ...]) -> str:
     return ", ".join(f"{part.gpus} × {part.pool}" for part in parts)

@@ -105,3 +105,73 @@ DIFFERS = {
     "site": Text("other site", "別の拠点"),
     "gpu": Text("other GPU", "別の GPU"),
 }
+SHRINK = Text(
+    "Give a part of a reservation back: an earlier end, fewer GPUs, or both.",
+    "予約の一部を返します（終了時刻を早める、GPU を減らす、またはその両方）。",
+)
+MOVE = Text("Give a reservation another beginning.", "予約の開始時刻を変更します。")
+TRANSFER = Text("Pass a reservation on to another tenant.", "予約を別のテナントに譲渡します。")
+CLAIM = Text(
+    "Say that the owner has come: it is not reclaimed as a no-show.",
+    "利用の開始を申告します。申告した予約は、未利用として回収されません。",
+)
+HISTORY = Text("Show who changed a reservation, when and why.", "予約の変更履歴（変更者、日時、理由）を表示します。")
+NOTICES = Text("Show what tenants were told.", "テナントへの通知を表示します。")
+EXPORT = Text(
+    "Write reservations as a calendar (iCalendar) or a table (CSV).",
+    "予約をカレンダー形式（iCalendar）または表形式（CSV）で出力します。",
+)
+BLOCK = Text(
+    "Take GPUs out of a pool for maintenance; reservations in the way are planned anew.",
+    "保守のためにプールの GPU を販売対象から外します。影響を受ける予約は再計画されます。",
+)
+BLOCKS = Text("Show what is maintained or held back.", "保守中または確保中の GPU を表示します。")
+UNBLOCK = Text("End a block: its GPUs can be sold again.", "ブロックを解除し、GPU を再び販売対象にします。")
+RESIZE = Text(
+    "Set how many GPUs a pool has, also when more are sold: what no longer fits is planned anew.",
+    "プールの GPU 数を設定します。販売済みの数を下回る場合、収まらない予約は再計画されます。",
+)
+QUOTA = Text(
+    "Give a tenant a part of a pool, or take it away (--remove).",
+    "プールの一部をテナントに割り当てます。--remove で割り当てを取り消します。",
+)
+QUOTAS = Text("Show who has which part of a pool.", "プールの割り当てを表示します。")
+FAIL_SITE = Text(
+    "Say that a site is gone until a time; its reservations are planned anew.",
+    "拠点が指定の時刻まで使えないことを記録します。その拠点の予約は再計画されます。",
+)
+OPTION_VERSION = Text(
+    "Refuse when the reservation has another version by now.", "予約の版がこれと異なる場合は変更しません。"
+)
+OPTION_NEW_START = Text("The new beginning.", "新しい開始時刻。")
+OPTION_TO = Text("The tenant that gets it.", "譲渡先のテナント。")
+OPTION_FORMAT = Text("Calendar or table.", "出力形式。")
+OPTION_BLOCK_GPUS = Text("How many GPUs are taken out.", "対象から外す GPU の数。")
+OPTION_BLOCK_START = Text("From when.", "開始時刻。")
+OPTION_UNTIL = Text("Until when.", "終了時刻。")
+OPTION_COHORT = Text("Tenants of one cohort lend to each other.", "互いに貸し借りするテナントのグループ。")
+OPTION_NOMINAL = Text("GPUs that are the tenant's own.", "テナント固有の GPU 数。")
+OPTION_LENDS = Text("How many of them it lends.", "そのうち貸し出す数。")
+OPTION_BORROWS = Text("How many it borrows at most.", "借りられる上限。")
+OPTION_REMOVE = Text("Take the part away.", "割り当てを取り消す。")
+CHANGED = Text(
+    "{id} is now: {what} (version {version}, {yen} yen)",
+    "{id} は次のとおりになりました：{what}（第 {version} 版、{yen} 円）",
+)
+TRANSFERRED = Text("{id} belongs to {tenant} now.", "{id} は {tenant} の予約になりました。")
+CLAIMED = Text("{id} is claimed.", "{id} の利用開始を記録しました。")
+TOUCHED = Text(
+    "{count} reservations were planned anew; their tenants were told: {names}",
+    "{count} 件の予約を再計画し、テナントに通知しました：{names}",
+)
+NONE_TOUCHED = Text("Done; no reservation was in the way.", "完了しました。影響を受けた予約はありません。")
+DONE = Text("Done.", "完了しました。")
+COLUMN_WHO = Text("who", "変更者")
+COLUMN_WHY = Text("why", "理由")
+COLUMN_AT = Text("at", "日時")
+COLUMN_VERSION = Text("version", "版")
+COLUMN_TOLD = Text("what was told", "通知の内容")
+COLUMN_COHORT = Text("cohort", "グループ")
+COLUMN_NOMINAL = Text("own", "固有")
+COLUMN_LENDS = Text("lends", "貸出")
+COLUMN_BORROWS = Text("borrows", "借入")

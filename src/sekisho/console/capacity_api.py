@@ -16,21 +16,21 @@ from sekisho.capacity.audit import Audit, audit
 from sekisho.capacity.export import to_csv, to_icalendar
 from sekisho.capacity.faults import WindowInvalid
 from sekisho.capacity.grid import SLOT_S, slot_of, unix_s
-from sekisho.capacity.life import LifeService, Rehearsal
 from sekisho.capacity.model import Notice, Offer, Pool, Priority, Quota, Reservation, Waiting, Wanted
 from sekisho.capacity.service import CapacityService
 from sekisho.capacity.store import notices
 from sekisho.capacity.survey import Survey
+from sekisho.capacity.upkeep import Rehearsal, Upkeep
 from sekisho.console.api import admin_only
 from sekisho.console.inject import TheActor, TheControl
 from sekisho.kernel.classes import LABELS
 from sekisho.residency.model import Denied, Reason, Verdict
 
-_NAME = r"^[A-Za-z0-9._-]{1,64}$"
+NAME = r"^[A-Za-z0-9._-]{1,64}$"
 _ID = r"^[A-Za-z0-9-]{1,32}$"
 _ETAG = r'^(W/)?"?[0-9]{1,9}"?$'
 _CLASS = f"^({'|'.join(LABELS)})$"
-Name = Annotated[str, Meta(pattern=_NAME)]
+Name = Annotated[str, Meta(pattern=NAME)]
 At = Annotated[float, Meta(gt=0, le=253_402_300_799)]  # the year 9999
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Id = Annotated[str, PathParameter(pattern=_ID)]
@@ -46,7 +46,7 @@ class ReserveOffice:
         self,
         *,
         capacity: CapacityService,
-        life: LifeService,
+        life: Upkeep,
         rehearsal: Rehearsal,
         survey: Survey,
         verdicts: Callable[[str, str], dict[str, Verdict]],
@@ -58,7 +58,7 @@ class ReserveOffice:
         self.survey = survey
         self.verdicts = verdicts
 
-    def changing(self, dry_run: bool) -> LifeService:
+    def changing(self, dry_run: bool) -> Upkeep:
         """Who changes a reservation: the life itself, or its rehearsal."""
         return self.rehearsal if dry_run else self.life
 
@@ -285,8 +285,8 @@ def get_pools(reserve: TheOffice) -> list[Pool]:
 def put_pool(
     reserve: TheOffice,
     actor: TheActor,
-    site: Annotated[str, PathParameter(pattern=_NAME)],
-    gpu: Annotated[str, PathParameter(pattern=_NAME)],
+    site: Annotated[str, PathParameter(pattern=NAME)],
+    gpu: Annotated[str, PathParameter(pattern=NAME)],
     data: JSONBody[PoolBody],
 ) -> Pool:
     return reserve.capacity.set_pool(
@@ -304,8 +304,8 @@ def put_pool(
 def block(
     reserve: TheOffice,
     actor: TheActor,
-    site: Annotated[str, PathParameter(pattern=_NAME)],
-    gpu: Annotated[str, PathParameter(pattern=_NAME)],
+    site: Annotated[str, PathParameter(pattern=NAME)],
+    gpu: Annotated[str, PathParameter(pattern=NAME)],
     data: JSONBody[BlockBody],
 ) -> Touched:
     touched = reserve.life.block(
@@ -323,8 +323,8 @@ def block(
 def put_quota(
     reserve: TheOffice,
     actor: TheActor,
-    site: Annotated[str, PathParameter(pattern=_NAME)],
-    gpu: Annotated[str, PathParameter(pattern=_NAME)],
+    site: Annotated[str, PathParameter(pattern=NAME)],
+    gpu: Annotated[str, PathParameter(pattern=NAME)],
     data: JSONBody[QuotaBody],
 ) -> None:
     quota = Quota(pool=0, **msgspec.structs.asdict(data))
@@ -336,7 +336,7 @@ def put_quota(
 def fail_site(
     reserve: TheOffice,
     actor: TheActor,
-    site: Annotated[str, PathParameter(pattern=_NAME)],
+    site: Annotated[str, PathParameter(pattern=NAME)],
     data: JSONBody[EndBody],
 ) -> Touched:
     touched = reserve.life.fail_site(site, until=slot_of(data.end, what="`end`"), who=actor)
@@ -402,7 +402,7 @@ def _chosen(
     )
 
 
-Tenant = Annotated[str | None, QueryParameter(pattern=_NAME)]
+Tenant = Annotated[str | None, QueryParameter(pattern=NAME)]
 InState = Annotated[str | None, QueryParameter(name="state", pattern="^(booked|cancelled|displaced|no-show|ended)$")]
 After = Annotated[str | None, QueryParameter(pattern=_ID)]
 Limit = Annotated[int, QueryParameter(ge=1, le=1000)]

@@ -13,8 +13,8 @@ from litestar.params import PathParameter
 from sekisho.capacity import store
 from sekisho.capacity.faults import NameUnknown, ReserveFault
 from sekisho.capacity.grid import HORIZON_SLOTS, current_slot, slot_of, unix_s
-from sekisho.capacity.life import LifeService
 from sekisho.capacity.model import Pool, Quota
+from sekisho.capacity.upkeep import Upkeep
 from sekisho.console import capacity_views as views
 from sekisho.console.capacity_api import ReserveOffice, TheOffice
 from sekisho.console.capacity_views import Filters, Names
@@ -214,9 +214,7 @@ def _of(reserve: ReserveOffice, name: str) -> Pool:
     return found
 
 
-def _block(
-    life: LifeService, pool: str, data: dict[str, str], zone: ZoneInfo, *, who: str, t: Translator
-) -> list[str]:
+def _block(life: Upkeep, pool: str, data: dict[str, str], zone: ZoneInfo, *, who: str, t: Translator) -> list[str]:
     return life.block(
         pool,
         first=_slot(data.get("start", ""), zone, t),

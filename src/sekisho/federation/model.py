@@ -86,7 +86,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
     """GPUs of one model at a site. `memory_mib` is what one of them has; 0: not known. `simulated`: nobody counted
-    real ones."""
+    real ones. `hold_back` of them are never reserved; None leaves limit and price to the administrators."""
 
     id: str
     site: str
@@ -94,6 +94,9 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     memory_mib: int = 0
     simulated: bool = False
+    hold_back: int = 0
+    tenant_limit: int | None = None
+    yen_per_gpu_hour: int | None = None
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
