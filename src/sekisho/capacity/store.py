@@ -301,6 +301,10 @@ def insert_pool(connection: sa.Connection, declared: Declared) -> None:
     )
 
 
+def note_declared(connection: sa.Connection, number: int, declared: Declared) -> None:
+    connection.execute(tables.pool.update().where(tables.pool.c.number == number).values(declared=declared.digest))
+
+
 def update_pool(connection: sa.Connection, number: int, declared: Declared) -> None:
     """All but its GPUs. A limit that was all of the pool stays all of it."""
     column = tables.pool.c

@@ -100,6 +100,8 @@ class Upkeep(LifeService):
                 known = {pool.id: pool for pool in read_pools(connection)}.get(each.id)
                 if known is None:
                     store.insert_pool(connection, each)
+                elif each.id not in before:  # somebody made it by hand before: it stays until the declaration changes
+                    store.note_declared(connection, known.number, each)
                 else:
                     store.update_pool(connection, known.number, each)
                     touched += self._resize(connection, known, each.gpus, now=now, who=who)

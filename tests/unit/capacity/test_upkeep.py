@@ -290,6 +290,13 @@ def test_pools_follow_what_is_declared_and_keep_what_an_administrator_set(world:
     assert pool() == (12, 5, 800)
 
 
+def test_a_pool_that_was_made_by_hand_is_not_touched_when_it_is_declared_for_the_first_time(world: World) -> None:
+    held = world.capacity.book(wish(16, **AT), who="admin")
+    assert world.life.adopt([Declared(site="ishikari", gpu="h100", gpus=4)], who="system") == []
+    assert world.capacity.get(held.id) == held
+    assert world.life.adopt([Declared(site="ishikari", gpu="h100", gpus=3)], who="system") == [held.id]
+
+
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 12), st.integers(1, 5)), max_size=8))
 def test_levels_are_what_a_scan_says(rows: list[tuple[int, int, int]]) -> None:
     taken = [(first, first + length, gpus) for first, length, gpus in rows]
