@@ -287,6 +287,11 @@ def _audited(database: Database) -> Audit:
     return audit(database)
 
 
+def _tight(found: Audit) -> bool:
+    """A soak in which no pool is ever full proves nothing."""
+    return any(proof.peak >= proof.gpus - 1 for proof in found.pools)
+
+
 def _end(running: list[Any]) -> None:
     for process in running:
         process.kill()
@@ -325,6 +330,7 @@ def soak(
                 next_kill = dice.randrange(2 * kill_every)
                 next_crash = dice.randrange(2 * crash_every)
                 looked_at = 0
+                tight = False
                 while counter.value < goal and not faults:
                     time.sleep(dice.uniform(0.01, 0.1))
                     # Between steps and not seconds: on a slow machine nobody would live long enough for one.
@@ -340,7 +346,8 @@ def soak(
                         crashes += server.crash()
                     if counter.value - looked_at >= max(goal // 4, 1):
                         looked_at = counter.value
-                        faults = _audited(database).faults
+                        seen = _audited(database)
+                        faults, tight = seen.faults, tight or _tight(seen)
                         audits += 1
                     for place, process in enumerate(running):
                         if not process.is_alive() and counter.value < goal:
@@ -350,8 +357,7 @@ def soak(
                 found = _audited(database)
                 audits += 1
                 faults = faults or found.faults
-                # It was tight: a soak in which nothing is ever full proves nothing.
-                full += any(proof.peak >= proof.gpus - 1 for proof in found.pools)
+                full += tight or _tight(found)
                 total += counter.value
                 epochs += 1
                 database.close()

@@ -23,8 +23,8 @@ from sekisho.capacity.workloads.service import WorkloadService
 from sekisho.console.agents import AgentDesk, agent_router
 from sekisho.console.api import TableMissing, actor_of, api_router
 from sekisho.console.border_api import border_door, border_router
-from sekisho.console.capacity_api import ReserveOffice, capacity_router
-from sekisho.console.capacity_pools_api import capacity_pools_router
+from sekisho.console.capacity_api import ReserveOffice
+from sekisho.console.capacity_pools_api import capacity_router
 from sekisho.console.erasure import SaltEraser
 from sekisho.console.evidence_api import evidence_router
 from sekisho.console.federation_api import FederationOffice, federation_router
@@ -255,7 +255,6 @@ def build_app(plane: ControlPlane) -> Litestar:
             pack_router(),
             federation_router(),
             capacity_router(),
-            capacity_pools_router(),
             workload_router(),
             throughput_router(),
             location_router(),

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Annotated, TypeAlias
 
 import msgspec
-from litestar import Response, Router, delete, get, post, put
+from litestar import Response, delete, get, post, put
 from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
 from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
 from msgspec import Meta
 
@@ -21,7 +22,6 @@ from sekisho.capacity.service import CapacityService
 from sekisho.capacity.store import notices
 from sekisho.capacity.survey import Survey
 from sekisho.capacity.upkeep import Rehearsal, Upkeep
-from sekisho.console.api import admin_only
 from sekisho.console.inject import TheActor, TheControl
 from sekisho.kernel.classes import LABELS
 from sekisho.residency.model import Denied, Reason, Verdict
@@ -573,15 +573,30 @@ async def get_audit(reserve: TheOffice) -> Audit:
     return await asyncio.to_thread(audit, reserve.capacity.database)
 
 
-def capacity_router() -> Router:
-    return Router(
-        "/api/v1/reserve",
-        route_handlers=[
-            get_pools, put_pool, block, put_quota, fail_site, find, where, book, book_offer, get_reservations,
-            get_csv, get_calendar, get_reservation, get_versions, extend, shrink, move, transfer, claim, cancel,
-            get_waitlist, join_waitlist, leave_waitlist, get_notices, get_audit,
-        ],
-        guards=[admin_only],
-        security=[{"admin": []}],
-        tags=["reserve"],
-    )  # fmt: skip
+HANDLERS: list[HTTPRouteHandler] = [
+    get_pools,
+    put_pool,
+    block,
+    put_quota,
+    fail_site,
+    find,
+    where,
+    book,
+    book_offer,
+    get_reservations,
+    get_csv,
+    get_calendar,
+    get_reservation,
+    get_versions,
+    extend,
+    shrink,
+    move,
+    transfer,
+    claim,
+    cancel,
+    get_waitlist,
+    join_waitlist,
+    leave_waitlist,
+    get_notices,
+    get_audit,
+]

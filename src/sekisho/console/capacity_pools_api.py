@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from sekisho.capacity.grid import unix_s
 from sekisho.console.api import admin_only
-from sekisho.console.capacity_api import NAME, Id, TheOffice, Touched
+from sekisho.console.capacity_api import HANDLERS, NAME, Id, TheOffice, Touched
 from sekisho.console.inject import TheActor
 
 Site = Annotated[str, PathParameter(pattern=NAME)]
@@ -83,10 +83,11 @@ def remove_quota(reserve: TheOffice, actor: TheActor, site: Site, gpu: Gpu, tena
     reserve.capacity.remove_quota(f"{site}.{gpu}", tenant, who=actor)
 
 
-def capacity_pools_router() -> Router:
+def capacity_router() -> Router:
+    """All of the API of reservations: one path has one router."""
     return Router(
         "/api/v1/reserve",
-        route_handlers=[resize, get_blocks, unblock, get_quotas, remove_quota],
+        route_handlers=[*HANDLERS, resize, get_blocks, unblock, get_quotas, remove_quota],
         guards=[admin_only],
         security=[{"admin": []}],
         tags=["reserve"],
