@@ -186,6 +186,11 @@ def test_a_refused_answer_says_why(site: Site) -> None:
 
 def test_a_tenant_s_key_reaches_an_attested_workload(client: Client, plane: ControlPlane, site: Site) -> None:
     approve(client)
+    # SCRIPTED: a proof of its place, or no guarded work may be done there
+    now = plane.clock.now()
+    plane.evidence.record_location(
+        SITE, verdict="proven", margin_km=1, until=now + 3600, digest="00", detail=b"{}", now=now, actor="test"
+    )
     site.attest()
     key = X25519PrivateKey.generate()
     public = spki_of(key)
