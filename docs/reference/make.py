@@ -197,7 +197,10 @@ FAULTS: dict[str, tuple[str, str]] = {
     "location.file": ("A file or argument of `sekisho site locate` and its kin can't be used.", "mend what it names"),
     "location.landmarks": ("`landmarks.json` in the home directory can't be read.", "mend it, or remove it"),
     "location.listen": ("Location challenges can't be answered at this address.", "choose another address or port"),
-    "location.no_landmark": ("No site counts as a landmark that could measure this one.", "name one in landmarks.json"),
+    "location.no_landmark": (
+        "No site counts as a landmark that could measure this one.",
+        "name one in landmarks.json",
+    ),
     "location.refused": ("Nothing can be said about where the site stands.", "measure again, or declare its place"),
     "measurement.answer": ("The site's answer does not fit the landmark's question.", "measure again"),
     "measurement.moved": (
@@ -454,7 +457,11 @@ METRICS: dict[str, tuple[str, str, str]] = {  # name → (type, labels, meaning)
     "sekisho_sequencer_ok": ("gauge", "", "1 while it can write the log: alert on 0"),
     "sekisho_sequencer_behind": ("gauge", "", "1 while more waits than one commit takes"),
     "sekisho_sequencer_committed_seconds": ("gauge", "", "its last commit, the age of the checkpoint (Unix seconds)"),
-    "sekisho_sequencer_lag_seconds": ("gauge", "", "age of the oldest entry of the last commit when it was published"),
+    "sekisho_sequencer_lag_seconds": (
+        "gauge",
+        "",
+        "age of the oldest entry of the last commit when it was published",
+    ),
     "sekisho_sequencer_records_total": (
         "counter",
         "result",
@@ -463,7 +470,11 @@ METRICS: dict[str, tuple[str, str, str]] = {  # name → (type, labels, meaning)
     "sekisho_witness_entries": ("gauge", "witness, operator", "entries that the witness has cosigned"),
     "sekisho_witness_behind_entries": ("gauge", "witness, operator", "entries of the log that are newer than those"),
     "sekisho_witness_ok": ("gauge", "witness, operator", "1 when it cosigned as it was asked last"),
-    "sekisho_witness_cosigned_seconds": ("gauge", "witness, operator", "its last cosignature (Unix seconds, its clock)"),
+    "sekisho_witness_cosigned_seconds": (
+        "gauge",
+        "witness, operator",
+        "its last cosignature (Unix seconds, its clock)",
+    ),
     "sekisho_witness_answers_total": (
         "counter",
         "witness, operator, answer",
@@ -472,10 +483,15 @@ METRICS: dict[str, tuple[str, str, str]] = {  # name → (type, labels, meaning)
     "sekisho_witness_requests_total": (
         "counter",
         "witness, answer",
-        "at the witness: `cosigned`, `conflict` (another old size), `fork` (a second history), `refused`, `fault` (its disk)",
+        "at the witness: `cosigned`, `conflict` (another old size), `fork` (a second history), `refused`,"
+        " `fault` (its disk)",
     ),
     "sekisho_witness_log_entries": ("gauge", "witness, log", "at the witness: size of what it cosigned last"),
-    "sekisho_witness_log_forks": ("gauge", "witness, log", "at the witness: second histories that it keeps: alert above 0"),
+    "sekisho_witness_log_forks": (
+        "gauge",
+        "witness, log",
+        "at the witness: second histories that it keeps: alert above 0",
+    ),
 }
 
 
