@@ -29,6 +29,7 @@ MODULES = (
             "meter", "metrics", "passage", "queue", "reading", "records", "shares", "tuning", "upstream",
         )
     ),
+    "sekisho/kernel/ids.py",
     "sekisho/ledger/journal.py",
     "sekisho/ledger/stage.py",
     "sekisho/capacity/search.py",

@@ -172,6 +172,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "home.disk_full": ("There is no room for the journals on the disk.", "free space, or choose another --home"),
     "home.in_use": ("Another supervisor or control plane runs on this home.", "stop it, or choose another --home"),
     "home.not_writable": ("The home directory is not writable.", "choose another --home, or give the right to write"),
+    "home.other_owner": ("The home directory belongs to another user.", "run as that user, or `chown -R` it"),
     "home.path_too_long": ("The home's path is too long for Unix sockets.", "choose a shorter --home"),
     "home.secret_damaged": ("A file under secrets/ is damaged.", "restore it, or remove it as the message says"),
     "home.unusable": ("The home directory can't be used.", "choose another --home"),
@@ -631,10 +632,11 @@ def setting_names() -> set[str]:
 
 
 def refusals() -> str:
-    lines = ["| code | status | what it says | 日本語 | way out | rules |", "|---|---|---|---|---|---|"]
+    lines = ["| code | status | what it says | 日本語 | way out | 解決方法 | rules |"]
+    lines.append("|---|---|---|---|---|---|---|")
     for entry in sorted(CATALOGUE.values(), key=lambda each: each.code):
         rules = ", ".join(f"`{rule}`" for rule in entry.rules) or "–"
-        words = " | ".join(map(_cell, (entry.en, entry.ja, entry.way_out)))
+        words = " | ".join(map(_cell, (entry.en, entry.ja, entry.way_out, entry.way_out_ja)))
         lines.append(f"| `{entry.code}` | {entry.status} | {words} | {rules} |")
     return "\n".join(lines)
 

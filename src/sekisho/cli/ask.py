@@ -40,6 +40,7 @@ class _Refusal(msgspec.Struct, kw_only=True):
     code: str | None = None
     rules: tuple[str, ...] = ()
     way_out: str = ""
+    way_out_ja: str = ""
     decision: str = ""
 
 
@@ -192,14 +193,16 @@ def _print_refusal(response: httpx.Response, passage: dict[str, str], *, as_json
         refusal = msgspec.json.decode(content, type=_ErrorBody).error
     except msgspec.DecodeError:
         refusal = _Refusal(message=f"HTTP {response.status_code}")
-    # the English message carries the way out for clients that show nothing else; here it has a line of its own
-    english = refusal.message.removesuffix(f" Way out: {refusal.way_out}")
-    words = refusal.message_ja if texts.language() == "ja" and refusal.message_ja else english
+    # the messages carry the way out for clients that show nothing else; here it has a line of its own
+    words, way_out = refusal.message.removesuffix(f" Way out: {refusal.way_out}"), refusal.way_out
+    if texts.language() == "ja" and refusal.message_ja:
+        words = refusal.message_ja.removesuffix(f"解決方法: {refusal.way_out_ja}。")
+        way_out = refusal.way_out_ja or way_out
     lines = [texts.REFUSED(message=words)]
     facts = (
         (texts.REFUSED_CODE, refusal.code or ""),
         (texts.REFUSED_RULES, ", ".join(refusal.rules)),
-        (texts.REFUSED_WAY_OUT, refusal.way_out),
+        (texts.REFUSED_WAY_OUT, way_out),
         (texts.REFUSED_DECISION, refusal.decision or passage["decision"]),
     )
     lines += [f"  {name}: {value}" for name, value in facts if value]

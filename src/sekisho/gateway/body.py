@@ -28,11 +28,13 @@ _USAGE: Final = b'"stream_options":{"include_usage":true}'
 class BodyRefused(Exception):
     """A body that has no single reading, or that does not say which model it wants. Never quotes the body."""
 
-    def __init__(self, code: str, what: str, way_out: str) -> None:
+    def __init__(self, code: str, what: str, way_out: str = "", way_out_ja: str = "") -> None:
+        """The way out is that of the code, unless there is more to say."""
         super().__init__(what)
         self.code = code
         self.what = what
         self.way_out = way_out
+        self.way_out_ja = way_out_ja
 
 
 Top = dict[str, msgspec.Raw]
@@ -43,14 +45,11 @@ def read_top(body: bytes) -> Top:
     try:
         top = _decode_top(body)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
-        raise BodyRefused(
-            "request.invalid_json", "the body is not a JSON object", "send one JSON object, in UTF-8"
-        ) from None
+        raise BodyRefused("request.invalid_json", "the body is not a JSON object") from None
     if len(top) > _MAX_KEYS:
         raise BodyRefused(
             "request.too_many_keys",
             f"the body has {len(top)} top-level keys; no request of the OpenAI API has nearly as many",
-            f"send at most {_MAX_KEYS}",
         )
     # Braces, and for each member two quotes, a colon and a comma (the last member has none).
     shortest = 1 + 4 * len(top)
@@ -118,13 +117,8 @@ def _duplicate(body: bytes) -> BodyRefused:
             return BodyRefused(
                 "request.duplicate_key",
                 f"the body has these keys twice: {names}; which one counts is open",
-                "send each key once",
             )
-    return BodyRefused(
-        "request.escaped_key",
-        "a top-level key of the body is written with escapes",
-        "write the keys of the request as plain text",
-    )
+    return BodyRefused("request.escaped_key", "a top-level key of the body is written with escapes")
 
 
 class Reading:
@@ -144,69 +138,93 @@ class Reading:
         self.prefix = prefix
 
 
-_PROMPTS: Final = ("messages", "prompt", "input")
-_MEANT: Final = frozenset(
-    {
-        "model", "stream", "stream_options", "n", "messages", "prompt", "input",
-        "max_completion_tokens", "max_tokens", "max_output_tokens",
-    }
-)  # fmt: skip
-_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+# What counts in a request, as plain numbers: a body's keys are looked up once.
+_MODEL: Final = 1
+_STREAM: Final = 2
+_STREAM_OPTIONS: Final = 3
+_N: Final = 4
+_LIMIT: Final = 5  # and above: the first of these counts
+_PROMPT: Final = 8  # likewise
+_FIELDS: Final[dict[str, int]] = {
+    "model": _MODEL, "stream": _STREAM, "stream_options": _STREAM_OPTIONS, "n": _N,
+    "max_completion_tokens": _LIMIT, "max_tokens": _LIMIT + 1, "max_output_tokens": _LIMIT + 2,
+    "messages": _PROMPT, "prompt": _PROMPT + 1, "input": _PROMPT + 2,
+}  # fmt: skip
+# Names of models as they were written, and what they mean.
+_models: Final[dict[bytes, str]] = {}
+_MODELS: Final = 1024
 
 
-def read_body(body: bytes, *, prefix_bytes: int) -> Reading:
-    """Raises BodyRefused."""
-    if not body.isascii():
-        try:
-            body.decode()  # the decoder skips over values without looking into them (RFC 8259 §8.1)
-        except UnicodeDecodeError:
-            raise BodyRefused(
-                "request.invalid_json", "the body is not UTF-8", "send one JSON object, in UTF-8"
-            ) from None
-    top = read_top(body)
-    for key in top:
-        if key not in _MEANT and key.lower() in _MEANT:
-            raise BodyRefused(
-                "request.duplicate_key",
-                "a key of the body differs from one that counts in upper and lower case only",
-                f"write {key.lower()!r}; some servers read both as one",
-            )
-    get = top.get
-    if (raw := get("model")) is None:
-        raise BodyRefused(
-            "request.no_model", "the body names no model", 'add `"model": "…"`; GET /v1/models lists them'
-        )
+def _model(raw: msgspec.Raw) -> str:
+    """The name of a model. Raises BodyRefused."""
+    text = bytes(raw)
+    known = _models.get(text)
+    if known is not None:
+        return known
     try:
         model = _decode_str(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         model = ""
     if MODEL.fullmatch(model) is None:
-        raise BodyRefused(
-            "request.invalid_model", "`model` is not the name of a model", "GET /v1/models lists what you may use"
-        )
-    stream = False
-    if (raw := get("stream")) is not None:
-        text = bytes(raw)
-        if text not in (b"true", b"false", b"null"):
-            raise BodyRefused("request.invalid_stream", "`stream` is neither true nor false", "send true or false")
-        stream = text == b"true"
-    wants_usage = False
-    if (raw := get("stream_options")) is not None and (text := bytes(raw)) != b"null":
-        asked = read_top(text).get("include_usage")
-        wants_usage = asked is not None and bytes(asked) == b"true"
+        raise BodyRefused("request.invalid_model", "`model` is not the name of a model")
+    if len(_models) >= _MODELS:
+        _models.clear()
+    _models[text] = model
+    return model
+
+
+def read_body(body: bytes, *, prefix_bytes: int, prefix_min_bytes: int = 0) -> Reading:
+    """`prefix_min_bytes`: a prompt that is shorter has no prefix worth knowing. Raises BodyRefused."""
+    if not body.isascii():
+        try:
+            body.decode()  # the decoder skips over values without looking into them (RFC 8259 §8.1)
+        except UnicodeDecodeError:
+            raise BodyRefused("request.invalid_json", "the body is not UTF-8") from None
+    top = read_top(body)
+    model = ""
+    stream = wants_usage = False
     max_tokens: int | None = None
-    for name in _LIMITS:
-        if (raw := get(name)) is not None and (text := bytes(raw)).isdigit():
-            max_tokens = int(text[:10])
-            break
     choices = 1
-    if (raw := get("n")) is not None and (text := bytes(raw)).isdigit():
-        choices = min(max(int(text[:4]), 1), 128)
+    limit_at = prompt_at = _PROMPT + 3
+    limit: msgspec.Raw | None = None
+    prompt: msgspec.Raw | None = None
+    for key, raw in top.items():
+        field = _FIELDS.get(key)
+        if field is None:
+            if key.lower() in _FIELDS:
+                raise BodyRefused(
+                    "request.duplicate_key",
+                    "a key of the body differs from one that counts in upper and lower case only",
+                    f"write {key.lower()!r}; some servers read both as one",
+                    f"{key.lower()!r} と小文字で書いてください。両者を同じものとして扱うサーバーがあります",
+                )
+        elif field >= _PROMPT:
+            if field < prompt_at:
+                prompt_at, prompt = field, raw
+        elif field >= _LIMIT:
+            if field < limit_at and bytes(raw).isdigit():
+                limit_at, limit = field, raw
+        elif field == _MODEL:
+            model = _model(raw)
+        elif field == _STREAM:
+            text = bytes(raw)
+            if text not in (b"true", b"false", b"null"):
+                raise BodyRefused("request.invalid_stream", "`stream` is neither true nor false")
+            stream = text == b"true"
+        elif field == _STREAM_OPTIONS:
+            text = bytes(raw)
+            if text != b"null":
+                asked = read_top(text).get("include_usage")
+                wants_usage = asked is not None and bytes(asked) == b"true"
+        elif (text := bytes(raw)).isdigit():
+            choices = min(max(int(text[:4]), 1), 128)
+    if not model:
+        raise BodyRefused("request.no_model", "the body names no model")
+    if limit is not None:
+        max_tokens = int(bytes(limit)[:10])
     prefix = b""
-    for name in _PROMPTS:
-        if (raw := get(name)) is not None:
-            prefix = bytes(memoryview(raw)[:prefix_bytes])
-            break
+    if prompt is not None and len(prompt) >= prefix_min_bytes:
+        prefix = bytes(memoryview(prompt)[:prefix_bytes])
     return Reading(
         model=model,
         stream=stream,

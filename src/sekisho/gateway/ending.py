@@ -57,20 +57,21 @@ class Ending:
     """The state of a passage, and its end. Times are monotonic seconds unless they say otherwise."""
 
     __slots__ = (
-        "_aligned", "_answer", "_asked", "_attempts", "_body", "_busy_for_s", "_close_framed", "_commit_answer",
-        "_connection", "_counted", "_endpoint", "_estimate", "_ever_dispatched", "_expires_at", "_first_byte",
-        "_fresh", "_hashed", "_hedge", "_held", "_held_size", "_id", "_inject", "_keep_alive", "_lane", "_last",
-        "_limits", "_meter", "_model", "_ok_after_s", "_parts", "_passed", "_path", "_place", "_prefix_hash",
-        "_query", "_queue_s", "_queued_at", "_raw_ok", "_route", "_sent_at", "_slotted", "_started", "_state",
-        "_tokens", "_trace", "_version", "at_ms", "bytes_in", "bytes_out", "client", "data_class", "dispatched",
-        "gateway", "guarded", "id", "key_id", "queue_deadline", "share", "table", "tenant", "tried", "waiting",
+        "_aligned", "_answer", "_asked", "_asked_now", "_attempts", "_body", "_busy_for_s", "_close_framed",
+        "_commit_answer", "_connection", "_counted", "_endpoint", "_estimate", "_ever_dispatched", "_expires_at",
+        "_first_byte", "_fresh", "_hashed", "_hedge", "_held", "_held_size", "_id", "_inject", "_keep_alive",
+        "_lane", "_last", "_limits", "_meter", "_model", "_ok_after_s", "_parts", "_passed", "_path", "_place",
+        "_prefix_hash", "_query", "_queue_s", "_queued_at", "_raw_ok", "_route", "_sent_at", "_slotted", "_started",
+        "_state", "_tokens", "_trace", "_version", "at_ms", "bytes_in", "bytes_out", "client", "data_class",
+        "dispatched", "gateway", "guarded", "id", "key_id", "queue_deadline", "share", "table", "tenant", "tried",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, client: ClientConnection) -> None:
         self.gateway = gateway
         self.client = client
         self.at_ms = at_ms = int(wall_time() * 1000)
-        self.id = gateway.next_id(at_ms)
+        self.id = gateway.ids.next(at_ms)
         self._id = self.id.encode()
         self._started = monotonic()
         self._state = READING
@@ -94,6 +95,7 @@ class Ending:
         self._trace: bytes | None = None
         self._model = ""
         self._asked = ""
+        self._asked_now = False
         self._body = b""
         self._inject = False
         self._prefix_hash: int | None = None
@@ -209,8 +211,9 @@ class Ending:
         """The attempt under way has brought an answer."""
         endpoint = self._endpoint
         assert endpoint is not None
-        self._ok_after_s = after_s = (self._first_byte or monotonic()) - self._sent_at
-        endpoint.succeeded(after_s)
+        now = self._first_byte or monotonic()
+        self._ok_after_s = after_s = now - self._sent_at
+        endpoint.succeeded(after_s, now)
 
     def _note_attempt(self, result: str) -> None:
         endpoint = self._endpoint

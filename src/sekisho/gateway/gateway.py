@@ -29,7 +29,7 @@ from sekisho.gateway.shares import Place, Share, Shares
 from sekisho.gateway.tuning import Tuning
 from sekisho.gateway.upstream import Endpoint
 from sekisho.kernel.classes import DataClass
-from sekisho.kernel.ids import decision_ids
+from sekisho.kernel.ids import DecisionIds
 from sekisho.ledger.journal import Journal
 from sekisho.ledger.model import Decision
 from sekisho.residency.table import EndpointEntry, RouteTable
@@ -63,9 +63,10 @@ class Gateway:
         self.journal = journal
         self.board = board
         self.loop = loop
+        self._soon = loop.call_soon
         self.now = time.monotonic  # the clock of the event loop, but read anew each time
         self.coarse = self.now()  # as of the last sweep: near enough for deadlines of seconds
-        self.next_id = decision_ids(os.urandom(5))
+        self.ids = DecisionIds(os.urandom(5))
         self.sha256 = hashlib.sha256
         self.no_hash = hashlib.sha256()
         self.live: LiveTable | None = None
@@ -157,7 +158,7 @@ class Gateway:
         outbox.append((transport, data))
         count = len(outbox)
         if count == 1:
-            self.loop.call_soon(self.flush)
+            self._soon(self.flush)
         elif count >= _OUTBOX:
             self.flush()
 
@@ -185,6 +186,8 @@ class Gateway:
         self.live = live
         self.shares.adopt(live.shared)
         self.heads.clear()
+        for client in self.clients:
+            client.known = None
         self.limited = [tenant for tenant in live.tenants if tenant.limits is not None]
         for waiter in self.queue.drain():
             if isinstance(waiter, Passage):

@@ -53,20 +53,61 @@ _LENGTH_LINE: Final = re.compile(rb"(?i)\r\ncontent-length:[ \t]*+([0-9]{1,15})[
 _USUAL_LENGTH: Final = b"\r\nContent-Length: "
 
 
+def _length_digits(head: bytes) -> tuple[int, int]:
+    """Where the digits of the first Content-Length lie; (-1, -1) when there are none."""
+    start = head.find(_USUAL_LENGTH) + len(_USUAL_LENGTH)
+    end = head.find(b"\r", start)
+    if start < len(_USUAL_LENGTH) or not 0 < end - start <= 15 or not head[start:end].isdigit():
+        match = _LENGTH_LINE.search(head)
+        if match is None:
+            return -1, -1
+        return match.start(1), match.end(1)
+    return start, end
+
+
 def without_length(head: bytes) -> tuple[bytes, int] | None:
     """The head without the digits of its first Content-Length, and that length; None when it has none.
 
     Clients send the same head again and again but for this number. Two heads that are equal without it are read in
     the same way, so what was once read and found in order can be looked up.
     """
-    start = head.find(_USUAL_LENGTH) + len(_USUAL_LENGTH)
-    end = head.find(b"\r", start)
-    if start < len(_USUAL_LENGTH) or not 0 < end - start <= 15 or not head[start:end].isdigit():
-        match = _LENGTH_LINE.search(head)
-        if match is None:
-            return None
-        start, end = match.span(1)
+    start, end = _length_digits(head)
+    if start < 0:
+        return None
     return head[:start] + head[end:], int(head[start:end])
+
+
+class Form:
+    """A head that was read before, but for the digits of its Content-Length: what begins like this again has the same
+    reading. Comparing costs a fifth of finding the end of a head and looking it up."""
+
+    __slots__ = ("_rest", "_start")
+
+    def __init__(self, head: bytes) -> None:
+        """`head`: with its empty line, and with a Content-Length (`without_length` has found one)."""
+        start, end = _length_digits(head)
+        self._start = head[:start]
+        self._rest = head[end:]
+
+    def match(self, data: bytes) -> tuple[int, int]:
+        """(where the head ends in `data`, its Content-Length), or (-1, 0) when `data` begins in another way."""
+        start, rest = self._start, self._rest
+        at = len(start)
+        if data[:at] != start:
+            return -1, 0
+        length = 0
+        stop = at
+        size = min(len(data), at + 15)
+        while stop < size:
+            digit = data[stop] - 48
+            if not 0 <= digit <= 9:
+                break
+            length = length * 10 + digit
+            stop += 1
+        end = stop + len(rest)
+        if stop == at or data[stop:end] != rest:  # which begins with the line's end, so no digit is left out
+            return -1, 0
+        return end, length
 
 
 def parse_request(head: bytes) -> RequestHead:
@@ -126,22 +167,20 @@ class ResponseHead:
 
     __slots__ = ("headers", "keep_alive", "length", "plain", "status")
 
-    def __init__(self, status: int, headers: dict[bytes, bytes], length: int, keep_alive: bool) -> None:
+    def __init__(
+        self, status: int, headers: dict[bytes, bytes], length: int, keep_alive: bool, *, plain: bool
+    ) -> None:
         self.status = status
         self.headers = headers
         self.length = length
         self.keep_alive = keep_alive
-        self.plain = (
-            status == 200
-            and headers.get(b"content-type") == b"application/json"
-            and headers.keys() <= {b"content-type", b"content-length", b"connection", b"transfer-encoding"}
-        )
+        self.plain = plain
 
     def with_length(self, length: int) -> ResponseHead:
         """The same head with another Content-Length; itself when that is the same."""
         if length == self.length:
             return self
-        return ResponseHead(self.status, self.headers, length, self.keep_alive)
+        return ResponseHead(self.status, self.headers, length, self.keep_alive, plain=self.plain)
 
 
 _WANTED_OF_ANSWER: Final = re.compile(
@@ -178,7 +217,12 @@ def parse_response(head: bytes) -> ResponseHead:
     else:
         options = connection.lower()
         keep_alive = b"close" not in options and (minor == b"1" or b"keep-alive" in options) and length != -2
-    return ResponseHead(status, headers, length, keep_alive)
+    plain = (
+        status == 200
+        and headers.get(b"content-type") == b"application/json"
+        and headers.keys() <= {b"content-type", b"content-length", b"connection", b"transfer-encoding"}
+    )
+    return ResponseHead(status, headers, length, keep_alive, plain=plain)
 
 
 class Dechunker:

@@ -7,8 +7,9 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final, cast
 
-from sekisho.gateway.http1 import Dechunker, Malformed, RequestHead, parse_request, without_length
+from sekisho.gateway.http1 import Dechunker, Form, Malformed, RequestHead, parse_request, without_length
 from sekisho.gateway.passage import Passage
+from sekisho.gateway.reading import KnownHead
 from sekisho.gateway.refusals import Refusal, of
 
 if TYPE_CHECKING:
@@ -41,13 +42,14 @@ class ClientConnection:
 
     __slots__ = (
         "_body", "_body_size", "_body_until", "_buffer", "_crumbs", "_dechunker", "_left", "_looping", "_state",
-        "blocked", "deadline", "deaf", "gateway", "passage", "peer", "transport",
+        "blocked", "deadline", "deaf", "gateway", "known", "passage", "peer", "transport",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.transport: asyncio.Transport | None = None
         self.passage: Passage | None = None
+        self.known: KnownHead | None = None  # of the last request, under the current route table
         self.peer = ""
         self.deadline = _NEVER
         self._state = _PROXY if gateway.settings.proxy_protocol else _HEAD
@@ -125,6 +127,11 @@ class ClientConnection:
             if data[0] == 13:
                 self._refuse_unread(of("http.malformed", en="Empty lines in place of a request."))
                 return False
+        known = self.known
+        if known is not None and known.form is not None:
+            after, length = known.form.match(data)
+            if after > 0 and self._recall(known, length, after):
+                return True
         end = data.find(b"\r\n\r\n")
         if end < 0 or end > tuning.max_head_bytes:
             if len(data) > tuning.max_head_bytes:
@@ -138,18 +145,12 @@ class ClientConnection:
         short = without_length(raw)
         if short is not None:
             known = gateway.heads.get(short[0])
-            if known is not None and short[1] <= tuning.max_body_bytes and short[1]:
-                self._buffer = b""
-                passage = self.passage = Passage(gateway, self)
-                refusal = passage.recall(known)
-                if refusal is None:
-                    self._left = short[1]
-                    self._state = _BODY
-                    self._expect_body(short[1])
-                    if len(data) > end + 4:
-                        self._read_body(data[end + 4 :])
+            if known is not None:
+                if known.form is None:
+                    known.form = Form(data[: end + 4])
+                self.known = known
+                if self._recall(known, short[1], end + 4):
                     return True
-                self.passage = None
         try:
             head = parse_request(raw)
         except Malformed as malformed:
@@ -196,6 +197,23 @@ class ClientConnection:
         data, self._buffer = self._buffer, b""
         if data:
             self._read_body(data)
+        return True
+
+    def _recall(self, known: KnownHead, length: int, after: int) -> bool:
+        """Go on with a head that was read before; its body begins at `after`. False: it has to be read again."""
+        if not 0 < length <= self.gateway.tuning.max_body_bytes:
+            return False
+        data, self._buffer = self._buffer, b""
+        passage = self.passage = Passage(self.gateway, self)
+        if passage.recall(known) is not None:
+            self.passage = None
+            self._buffer = data
+            return False
+        self._left = length
+        self._state = _BODY
+        self._expect_body(length)
+        if len(data) > after:
+            self._read_body(data[after:])
         return True
 
     def _expect_body(self, length: int) -> None:
@@ -315,6 +333,7 @@ class ClientConnection:
         if status is not None and status != refusal.status:
             refusal = Refusal(
                 status=status, code=refusal.code, en=refusal.en, ja=refusal.ja, way_out=refusal.way_out,
+                way_out_ja=refusal.way_out_ja,
                 rules=refusal.rules,
             )  # fmt: skip
         self._buffer = b""

@@ -29,15 +29,14 @@ class Tokens:
 
     def read(self, usage: Usage) -> None:
         details = usage.prompt_tokens_details or usage.input_tokens_details
-        counts = (
-            usage.prompt_tokens or usage.input_tokens or 0,
-            usage.completion_tokens or usage.output_tokens or 0,
-            (details.cached_tokens or 0) if details else 0,
-        )
+        tokens_in: int = usage.prompt_tokens or usage.input_tokens or 0
+        tokens_out: int = usage.completion_tokens or usage.output_tokens or 0
+        cached: int = (details.cached_tokens or 0) if details is not None else 0
         # What an endpoint says is data from outside: a number that no answer can have is not believed.
-        self.exact = all(0 <= count <= _MAX_TOKENS for count in counts)
-        self.tokens_in, self.tokens_out, self.cached = [min(max(count, 0), _MAX_TOKENS) for count in counts]
-        if not self.exact:
+        self.exact = 0 <= tokens_in <= _MAX_TOKENS and 0 <= tokens_out <= _MAX_TOKENS and 0 <= cached <= _MAX_TOKENS
+        if self.exact:
+            self.tokens_in, self.tokens_out, self.cached = tokens_in, tokens_out, cached
+        else:
             self.tokens_in = self.tokens_out = self.cached = 0
 
     def read_json(self, body: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import Final
 
 from sekisho.ledger.model import Decision
@@ -10,6 +9,10 @@ from sekisho.ledger.model import Decision
 BOUNDS: Final[tuple[float, ...]] = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 )  # fmt: skip
+
+
+# The bucket of a time below a second, by its half milliseconds: every bound up to there is a whole number of them.
+_FINE: Final = bytes(sum(bound * 2000 < half + 1 for bound in BOUNDS) for half in range(2000))
 
 
 class Histogram:
@@ -20,7 +23,12 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        half_ms = int(seconds * 2000.0 - 1e-6)  # a bound belongs to the bucket below it
+        if 0 <= half_ms < 2000:
+            bucket: int = _FINE[half_ms]
+        else:
+            bucket = sum(bound < seconds for bound in BOUNDS)
+        self.counts[bucket] += 1
         self.total += seconds
 
     def cumulative(self) -> tuple[int, ...]:

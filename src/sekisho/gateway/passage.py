@@ -22,7 +22,6 @@ from sekisho.gateway.refusals import Refusal, of
 from sekisho.gateway.shares import Place
 from sekisho.gateway.upstream import Endpoint, EndpointUnusable, UpstreamConnection
 from sekisho.kernel.classes import DataClass
-from sekisho.residency.table import Closed
 
 _RESTRICTED: Final = int(DataClass.RESTRICTED)
 
@@ -39,7 +38,7 @@ class Passage(Reading):
         route = tenant.routes[data_class].get(self._model)
         if route is None:
             return of("model.not_found")
-        if isinstance(route, Closed):
+        if not isinstance(route, Route):
             reasons = route.reasons[:5]
             return Refusal(
                 status=403,
@@ -50,6 +49,8 @@ class Passage(Reading):
                 + "".join(r.ja for r in reasons),
                 way_out="ask for a site that satisfies the rules, or send data of a lower class;"
                 " `sekisho why` explains every site",
+                way_out_ja="規則を満たすサイトの追加を依頼するか、より低い区分のデータを送ってください。"
+                "サイトごとの理由は `sekisho why` で確認できます",
                 rules=route.rules,
             )
         left = route.current()
@@ -58,7 +59,7 @@ class Passage(Reading):
     def _admit(self) -> Refusal | None:
         """Residency, journal and the tenant's limits, in this order: a refusal takes nothing."""
         route = self._resolve()
-        if isinstance(route, Refusal):
+        if not isinstance(route, Route):
             return route
         self._route = route
         tenant, data_class = self.tenant, self.data_class
@@ -171,7 +172,7 @@ class Passage(Reading):
                 self.data_class = tenant.floor
                 self.guarded = tenant.floor >= CONFIDENTIAL
         route = self._resolve()
-        if isinstance(route, Refusal):
+        if not isinstance(route, Route):
             return route
         self._route = route
         return None
@@ -215,6 +216,8 @@ class Passage(Reading):
     def _may_go(self, endpoint: Endpoint) -> bool:
         """Whether the newest table still lets this request go to `endpoint`. False: it was refused, or goes
         elsewhere. Asked again after every wait: a change must hold within a second, not from the next request on."""
+        if self._asked_now:
+            return True
         route, gateway = self._route, self.gateway
         assert route is not None
         alive = self._expires_at is None or self._expires_at > wall_time()

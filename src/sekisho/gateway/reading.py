@@ -11,7 +11,7 @@ from sekisho.gateway.answering import Answering
 from sekisho.gateway.answers import own_head
 from sekisho.gateway.body import BodyRefused, read_body, splice_model, splice_usage
 from sekisho.gateway.ending import INFERENCE, OVER, WAITING
-from sekisho.gateway.http1 import RequestHead
+from sekisho.gateway.http1 import Form, RequestHead
 from sekisho.gateway.live import LiveTable, Tenant
 from sekisho.gateway.refusals import Refusal, of
 from sekisho.kernel.classes import DataClass
@@ -29,7 +29,7 @@ class KnownHead:
     """What was read in a head, and who it was under the current route table."""
 
     __slots__ = (
-        "data_class", "expires_at", "guarded", "keep_alive", "key_id", "path", "tenant", "trace", "version",
+        "data_class", "expires_at", "form", "guarded", "keep_alive", "key_id", "path", "tenant", "trace", "version",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +45,7 @@ class KnownHead:
         guarded: bool,
         trace: bytes | None,
     ) -> None:
+        self.form: Form | None = None  # once the same head has come again
         self.version = version
         self.keep_alive = keep_alive
         self.path = path
@@ -177,9 +178,12 @@ class Reading(Answering):
             return
         tuning = self.gateway.tuning
         try:
-            reading = read_body(body, prefix_bytes=tuning.affinity_prefix_bytes)
+            reading = read_body(
+                body, prefix_bytes=tuning.affinity_prefix_bytes, prefix_min_bytes=tuning.affinity_min_bytes
+            )
         except BodyRefused as refused:
-            self.refuse(of(refused.code, en=_sentence(refused.what), way_out=refused.way_out))
+            words = _sentence(refused.what)
+            self.refuse(of(refused.code, en=words, way_out=refused.way_out, way_out_ja=refused.way_out_ja))
             return
         self._asked = self._model = model = reading.model
         hasher = tenant.commitment(self._id)
@@ -202,7 +206,9 @@ class Reading(Answering):
         if refusal is not None:
             self.refuse(refusal)
             return
+        self._asked_now = True  # the table was asked just now, and nothing is waited for
         self._seek()
+        self._asked_now = False
 
     def _list_models(self, tenant: Tenant, table: LiveTable, data_class: DataClass) -> None:
         """Only what the caller may use, at this class, now."""

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sekisho.federation.address import forbidden_address
 from sekisho.federation.model import SecretRef, UpstreamTls
-from sekisho.gateway.http1 import Dechunker, Malformed, ResponseHead, parse_response, without_length
+from sekisho.gateway.http1 import Dechunker, Form, Malformed, ResponseHead, parse_response, without_length
 from sekisho.gateway.limits import Slots
 from sekisho.gateway.settings import GatewaySettings
 from sekisho.gateway.tuning import Tuning
@@ -184,14 +184,21 @@ class UpstreamConnection:
                 if self._buffer:
                     data = self._buffer + data
                     self._buffer = b""
+                form = endpoint.form
                 while True:
+                    if form is not None:
+                        end, length = form.match(data)
+                        if end > 0 and endpoint.formed is not None:
+                            head = endpoint.formed.with_length(length)
+                            data = data[end:]
+                            break
                     end = data.find(b"\r\n\r\n")
                     if end < 0 or end > _MAX_HEAD:
                         if len(data) > _MAX_HEAD:
                             raise Malformed("the endpoint's answer has too large a head")
                         self._buffer = data
                         return
-                    head = endpoint.read_head(data[: end + 2])
+                    head = endpoint.read_head(data[: end + 4])
                     data = data[end + 4 :]
                     if head.status >= 200:
                         break
@@ -298,10 +305,10 @@ class Endpoint:
     """An endpoint's live state in this worker: connections, slots, measurements and health."""
 
     __slots__ = (
-        "_credential", "_eject_for_s", "_heads", "_idle", "_probe", "_ssl", "answer_head", "connections",
-        "country", "ejected", "entry", "ewma_s", "failures", "hungry", "id", "in_flight", "loop", "measured_at",
-        "now", "on_usable", "operator", "requests", "retired", "settings", "site", "slots", "strikes", "target",
-        "tuning", "unusable", "usable_from", "write",
+        "_credential", "_eject_for_s", "_heads", "_idle", "_probe", "_ssl", "_swept_at", "answer_head",
+        "connections", "country", "ejected", "entry", "ewma_s", "failures", "form", "formed", "hungry", "id",
+        "in_flight", "loop", "measured_at", "now", "on_usable", "operator", "requests", "retired", "settings",
+        "site", "slots", "strikes", "target", "tuning", "unusable", "usable_from", "write",
     )  # fmt: skip
 
     def __init__(
@@ -335,9 +342,12 @@ class Endpoint:
         self.retired = False
         self.usable_from = 0.0
         self.measured_at = 0.0
+        self._swept_at = self.now()  # near enough for what lies idle for seconds
         self.connections: set[UpstreamConnection] = set()
         self.hungry: dict[Any, None] = {}  # routes whose queue waits for a slot here
         self._heads: dict[bytes, ResponseHead] = {}
+        self.form: Form | None = None  # of the last answer whose head had come before, and what was read in it
+        self.formed: ResponseHead | None = None
         self._idle: list[tuple[float, UpstreamConnection]] = []
         self._eject_for_s = settings.eject_base_s
         self._probe: asyncio.Task[None] | None = None
@@ -357,14 +367,17 @@ class Endpoint:
         ).encode("ascii")
 
     def read_head(self, raw: bytes) -> ResponseHead:
-        """Read the head of an answer; one that differs from an earlier one in its length alone is looked up."""
+        """Read the head of an answer (with its empty line); one that differs from an earlier one in its length alone
+        is looked up."""
         short = without_length(raw)
         if short is None:
-            return parse_response(raw)
+            return parse_response(raw[:-2])
         known = self._heads.get(short[0])
         if known is not None:
+            if known.status >= 200:
+                self.form, self.formed = Form(raw), known
             return known.with_length(short[1])
-        head = parse_response(raw)
+        head = parse_response(raw[:-2])
         if head.length == short[1]:
             if len(self._heads) >= _HEADS:
                 self._heads.clear()
@@ -404,7 +417,7 @@ class Endpoint:
             if connection.paused:
                 connection.resume_reading()
                 connection.deadline = _NEVER
-            self._idle.append((self.now(), connection))
+            self._idle.append((self._swept_at, connection))
 
     def forget(self, connection: UpstreamConnection) -> None:
         if self._idle:
@@ -447,15 +460,16 @@ class Endpoint:
 
     # -- health
 
-    def succeeded(self, first_byte_s: float) -> None:
+    def succeeded(self, first_byte_s: float, now: float) -> None:
         self.strikes = 0
         self._eject_for_s = self.settings.eject_base_s
         self.ejected = False
-        self.measured_at = self.now()
+        self.measured_at = now
         self.ewma_s = first_byte_s if self.ewma_s == 0.0 else self.ewma_s * 0.8 + first_byte_s * 0.2
 
     def sweep(self, now: float) -> None:
         """Deadlines of connections, idle ones, and the measurement's age: what was slow once is tried again."""
+        self._swept_at = now
         for connection in list(self.connections):
             connection.sweep(now)
         self.close_idle(now, self.settings.upstream_idle_timeout_s)

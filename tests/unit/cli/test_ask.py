@@ -92,10 +92,11 @@ def test_a_stream_that_breaks_off_is_not_a_success(gateway: str, rest: bytes, re
 REFUSAL = {
     "error": {
         "message": "No endpoint may serve this. Way out: ask for a site",
-        "message_ja": "処理できません。",
+        "message_ja": "処理できません。解決方法: サイトの追加を依頼してください。",
         "code": "residency.no_eligible_endpoint",
         "rules": ["jp-only"],
         "way_out": "ask for a site",
+        "way_out_ja": "サイトの追加を依頼してください",
         "decision": "d2",
     }
 }
@@ -112,7 +113,9 @@ def test_a_refusal_is_said_in_words_with_code_rules_and_way_out(gateway: str) ->
         "  way out: ask for a site",
         "  decision: d2",
     ]
-    assert "拒否されました: 処理できません。" in ask(gateway, SEKISHO_LANG="ja").stderr
+    lines = ask(gateway, SEKISHO_LANG="ja").stderr.splitlines()
+    assert lines[0] == "拒否されました: 処理できません。"
+    assert "サイトの追加を依頼してください" in "".join(lines[1:])
 
 
 def test_a_refusal_that_is_not_ours_still_names_the_decision(gateway: str) -> None:

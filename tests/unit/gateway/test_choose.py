@@ -86,7 +86,7 @@ def test_one_prompt_that_everybody_sends_does_not_drown_its_endpoint() -> None:
 def test_short_prompts_spread_by_what_was_measured() -> None:
     with route([1000] * 3) as way:
         for endpoint, seconds in zip(way.endpoints, (0.1, 0.1, 1.0), strict=True):
-            endpoint.succeeded(seconds)
+            endpoint.succeeded(seconds, endpoint.now())
         for _ in range(600):
             found = choose(way, None, (), load_bound=1.25)
             assert found is not None
