@@ -76,19 +76,28 @@ FEDERATION = Federation(
 
 
 def loaded(
-    federation: Federation = FEDERATION, *, evidence_validity_s: float = 3600.0, database: SecretRef | None = None
+    federation: Federation = FEDERATION,
+    *,
+    evidence_validity_s: float = 3600.0,
+    database: SecretRef | None = None,
+    listen: str = "127.0.0.1:0",
 ) -> Loaded:
     return Loaded(
         federation=federation,
         jurisdiction="JP",
         evidence_validity_s=evidence_validity_s,
-        listen="127.0.0.1:0",
+        listen=listen,
         database=database,
     )
 
 
 def new_plane(
-    root: Path, *, clock: Clock | None = None, federation: Federation = FEDERATION, database: sa.URL | None = None
+    root: Path,
+    *,
+    clock: Clock | None = None,
+    federation: Federation = FEDERATION,
+    database: sa.URL | None = None,
+    listen: str = "127.0.0.1:0",
 ) -> ControlPlane:
     """`database`: the address of a PostgreSQL; SQLite in the home without it."""
     home = Home.at(root)
@@ -98,7 +107,9 @@ def new_plane(
     if database is not None:
         place = SecretRef(file=str(home.secrets / "database"))
         (home.secrets / "database").write_text(database.render_as_string(hide_password=False))
-    return ControlPlane(home, load=lambda: loaded(federation, database=place), clock=clock or SystemClock())
+    return ControlPlane(
+        home, load=lambda: loaded(federation, database=place, listen=listen), clock=clock or SystemClock()
+    )
 
 
 def frame(payload: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import importlib.metadata
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,8 @@ from typing import Any
 from litestar import Litestar, Request, Response, get
 from litestar.datastructures import MutableScopeHeaders, State
 from litestar.di import Provide
+from litestar.exceptions import NotAuthorizedException
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
@@ -41,6 +44,7 @@ from sekisho.console.sign_in import WrongForm
 from sekisho.console.site import answer_to, for_people, routes
 from sekisho.console.throughput_api import throughput_router
 from sekisho.console.workload_api import workload_router
+from sekisho.federation.address import is_loopback
 from sekisho.federation.border import BorderRefused
 from sekisho.federation.border_service import BorderService
 from sekisho.federation.declare import DeclarationRefused
@@ -131,6 +135,27 @@ def openapi() -> OpenAPIConfig:
     )
 
 
+def _metrics(plane: ControlPlane, sessions: Sessions) -> HTTPRouteHandler:
+    def may_measure(request: Request[Any, Any, Any]) -> bool:
+        if is_loopback(f"http://{plane.listen}") or actor_of(request, sessions, now=plane.clock.now()):
+            return True
+        try:
+            token = plane.home.metrics_token.read_bytes().strip()
+        except OSError:
+            return False
+        return hmac.compare_digest(request.headers.get("authorization", "").encode(), b"Bearer " + token)
+
+    @get("/metrics", include_in_schema=False)
+    async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+        """For Prometheus: names of tenants and sites, and numbers. Open where the console listens on this machine
+        alone; beyond it whoever asks shows `secrets/metrics_token` or an administrator's token."""
+        if not may_measure(request):
+            raise NotAuthorizedException("beyond this machine the metrics need the text of secrets/metrics_token")
+        return Response(exposition(plane, await plane.workers(), version=VERSION), media_type=CONTENT_TYPE)
+
+    return metrics
+
+
 def build_app(plane: ControlPlane) -> Litestar:
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
@@ -151,11 +176,6 @@ def build_app(plane: ControlPlane) -> Litestar:
             return Response(document, status_code=503, media_type="application/problem+json")
         await plane.database_ready()
         return Response({"status": "ready", "table": table.version})
-
-    @get("/metrics", include_in_schema=False)
-    async def metrics() -> Response[bytes]:
-        """For Prometheus. Open like /healthz: names of tenants and sites, and numbers."""
-        return Response(exposition(plane, await plane.workers(), version=VERSION), media_type=CONTENT_TYPE)
 
     def on_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         people = for_people(request.url.path)
@@ -245,7 +265,7 @@ def build_app(plane: ControlPlane) -> Litestar:
         route_handlers=[
             healthz,
             readyz,
-            metrics,
+            _metrics(plane, sessions),
             route_table,
             log_router(),
             shipping_router(),

@@ -250,6 +250,9 @@ class RawEndpoint(RawTable, frozen=True, kw_only=True):
     slots: Annotated[Slots, says("requests that it works on at a time")] = 8
     api_key: Annotated[RawSecret | None, says("where the key of the endpoint lies")] = None
     tls: Annotated[RawUpstreamTls | None, says("TLS towards the endpoint")] = None
+    readable_on_the_way: Annotated[
+        bool, says("allow http:// to another machine: whoever is on the way can read and change prompts and answers")
+    ] = False
 
 
 class RawLimits(RawTable, frozen=True, kw_only=True, omit_defaults=True):

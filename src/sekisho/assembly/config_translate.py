@@ -324,10 +324,13 @@ class Translator:
             if raw.tls is not None:
                 self._refuse((*path, "tls"), "there is TLS for a url that begins with http://", "write https://")
             if not is_loopback(url):
-                self._warn(
+                say = self._warn if raw.readable_on_the_way else self._refuse
+                say(
                     (*path, "url"),
-                    f"endpoint `{raw.id}` is reached over the network without TLS",
-                    "write https:// and, if its certificate is its own, [endpoint.tls] with ca or pins",
+                    f"endpoint `{raw.id}` is reached over the network without TLS:"
+                    " prompts and answers can be read and changed on the way",
+                    "write https:// and, if its certificate is its own, [endpoint.tls] with ca or pins;"
+                    " readable_on_the_way = true allows it as it is",
                 )
         return Endpoint(
             id=raw.id,

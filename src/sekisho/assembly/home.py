@@ -52,6 +52,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.secrets / "gateway_token"
 
     @property
+    def metrics_token(self) -> Path:
+        """What a Prometheus server shows where the console listens beyond this machine."""
+        return self.secrets / "metrics_token"
+
+    @property
     def control_key(self) -> Path:
         return self.secrets / "control.key"
 
@@ -156,6 +161,7 @@ def create(home: Home) -> None:
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for directory in (home.root, home.secrets, home.run, home.logs, home.root / "journal"):
             directory.mkdir(mode=0o700, exist_ok=True)
+            _require_own(directory)
             directory.chmod(0o700)
         # Permission bits don't tell it all (read-only mounts, quotas): only a write proves that one can write.
         with tempfile.NamedTemporaryFile(dir=home.run) as probe:
@@ -164,6 +170,17 @@ def create(home: Home) -> None:
             os.fsync(probe.fileno())
     except OSError as error:
         raise refusal(home.root, error) from None
+
+
+def _require_own(directory: Path) -> None:
+    """Root may write anywhere, but the owner of a directory may replace what lies in it: our keys, our database."""
+    owner = directory.stat().st_uid
+    if owner != os.geteuid():
+        raise HomeRefused(
+            f"{directory} belongs to another user (uid {owner}), who could read and replace the secrets in it",
+            code="home.other_owner",
+            hint="run `sekisho` as that user, choose another --home, or give it to this user with `chown -R`",
+        )
 
 
 def refusal(path: Path, error: OSError) -> HomeRefused:
@@ -236,6 +253,7 @@ def ensure_secrets(home: Home) -> None:
     try:
         _once(home.admin_token, lambda: _token("sk-admin-"))
         _once(home.gateway_token, lambda: _token("sk-gw-"))
+        _once(home.metrics_token, lambda: _token("sk-metrics-"))
         _once(home.control_key, _new_private_key)
         _once(home.log_key, _new_private_key)
         _once(home.sealing_key, lambda: secrets.token_hex(32).encode() + b"\n")

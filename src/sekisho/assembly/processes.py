@@ -103,6 +103,7 @@ class Child:
         self._restarts = 0
         self._last_exit: str | None = None
         self.last_exit_code: int | None = None
+        self.waits_s = 0.0  # from its last death to its next start
         self.was_ready = False
         self.was_cut = False  # killed while it still had something to do
 
@@ -167,10 +168,10 @@ class Child:
                 await self._live()
                 if self._stopping.is_set():
                     break
+                self.waits_s = self._back_off.after_death(lived_s=time.monotonic() - born)
                 self._set(State.WAITING)
-                delay_s = self._back_off.after_death(lived_s=time.monotonic() - born)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), delay_s)
+                    await asyncio.wait_for(self._stopping.wait(), self.waits_s)
                     break
                 self._restarts += 1
         finally:

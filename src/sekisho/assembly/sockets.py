@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+from collections.abc import Collection
 from pathlib import Path
 
 from sekisho.kernel.errors import SekishoError
@@ -49,13 +50,23 @@ class Listeners:
         """`count` listening sockets on one address: the kernel deals connections out among them."""
         host, port = parse_address(address)
         self._claim(host, port)
+        if port == 0:  # one that never listens chooses: a socket keeps a port through `rest` only when it was told it
+            port = self._bind(host, 0, share=True).getsockname()[1]
         sockets: list[socket.socket] = []
         for _ in range(count):
             listener = self._bind(host, port, share=True)
             sockets.append(listener)
-            port = listener.getsockname()[1]  # port 0: the first one chooses, the others share it
             listener.listen(backlog)
         return sockets
+
+    def rest(self, fds: Collection[int]) -> None:
+        """These sockets get no more connections: the kernel deals them out among the others on their address, and
+        what waited on these is reset. They keep their address, and whoever calls listen() on them gets a share again.
+        """
+        for listener in self._open:
+            if listener.fileno() in fds:
+                with contextlib.suppress(OSError):  # it rests already
+                    listener.shutdown(socket.SHUT_RD)
 
     def alone(self, address: str, *, backlog: int = 128) -> socket.socket:
         """One listening socket that nobody can share."""

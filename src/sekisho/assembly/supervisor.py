@@ -38,7 +38,7 @@ from sekisho.assembly.fleet import (
 )
 from sekisho.assembly.home import Home, write_atomic
 from sekisho.assembly.logs import BoundedLog
-from sekisho.assembly.processes import EXIT_REFUSED, Child, ProcessRow, State
+from sekisho.assembly.processes import EXIT_REFUSED, Child, Kind, ProcessRow, State
 from sekisho.assembly.ready import until
 from sekisho.kernel.errors import SekishoError
 
@@ -47,6 +47,8 @@ _SAME_SIGNAL_S = 1.0
 # A worker ends by itself when its grace is over; only one that is stuck is killed, this much later.
 _STUCK_AFTER_GRACE_S = 2.0
 _OTHERS_GRACE_S = 5.0
+# A worker that comes back sooner finds its connections waiting; those of one that dies again and again go elsewhere.
+_SOCKETS_WAIT_S = 1.0
 
 Reload = Callable[[], str]
 
@@ -70,6 +72,7 @@ class Supervisor:
         ready_file: Path | None,
         reload: Reload,
         close_listeners: Callable[[], None],
+        rest_listeners: Callable[[tuple[int, ...]], None],
         reporter: Reporter,
     ) -> None:
         self._fleet = fleet
@@ -78,6 +81,7 @@ class Supervisor:
         self._ready_files = (home.ready_file, *((ready_file,) if ready_file else ()))
         self._reload = reload
         self._close_listeners = close_listeners
+        self._rest_listeners = rest_listeners
         self._reporter = reporter
         self._log = BoundedLog(home.log("supervisor"))
         self._control = self._child(fleet.control)
@@ -151,6 +155,8 @@ class Supervisor:
         row = child.row
         self._changed.set()
         self._tell(ProcessChanged(row=row))
+        if row.kind is Kind.WORKER and row.state is State.WAITING and child.waits_s >= _SOCKETS_WAIT_S:
+            self._rest_listeners(child.spec.pass_fds)  # it listens again by itself, when it serves
         if self._phase is Phase.READY:
             self._write_ready()
         elif (

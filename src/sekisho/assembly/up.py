@@ -10,6 +10,7 @@ import msgspec
 
 from sekisho.assembly import ready
 from sekisho.assembly.config import Config, load_config
+from sekisho.assembly.config_gateway import raw_name
 from sekisho.assembly.demo_plan import port_of, prepare_agents, simulated_sites
 from sekisho.assembly.demo_site import model_file
 from sekisho.assembly.fleet import Fleet, Planned, Reporter, Warned
@@ -75,6 +76,7 @@ def up(options: UpOptions, reporter: Reporter) -> int:
             ready_file=ready_file,
             reload=reload,
             close_listeners=listeners.close,
+            rest_listeners=listeners.rest,
             reporter=reporter,
         )
         return asyncio.run(supervisor.run())
@@ -264,16 +266,17 @@ def _needed_bytes(config: Config) -> int:
 def _needs_restart(running: Config, wanted: Config) -> str:
     """What of the new configuration only a restart brings into effect, in words; empty when nothing is."""
     late = [
-        name
-        for name, before, after in (
-            ("[gateway]", running.gateway, wanted.gateway),
-            ("[control]", running.control, wanted.control),
-            ("[ledger]", running.ledger, wanted.ledger),
-            ("[demo]", running.demo, wanted.demo),
+        f"{table}.{raw_name(field)}"
+        for table, before, after in (
+            ("gateway", running.gateway, wanted.gateway),
+            ("control", running.control, wanted.control),
+            ("ledger", running.ledger, wanted.ledger),
+            ("demo", running.demo, wanted.demo),
         )
-        if before != after
+        for field in before.__struct_fields__
+        if getattr(before, field) != getattr(after, field)
     ]
-    return f"{', '.join(late)} changed: restart `sekisho up` for that" if late else ""
+    return f"{', '.join(late)} changed: restart `sekisho up` for that; all else is in force" if late else ""
 
 
 def _require_writable(path: Path) -> None:

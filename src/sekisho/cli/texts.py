@@ -248,6 +248,9 @@ CODES = {
     "home.path_too_long": Text("The home directory's path is too long.", "ホームディレクトリのパスが長すぎます。"),
     "home.disk_full": Text("There is no room on the disk.", "ディスクの空きが足りません。"),
     "home.not_writable": Text("The home directory is not writable.", "ホームディレクトリに書き込めません。"),
+    "home.other_owner": Text(
+        "The home directory belongs to another user.", "ホームディレクトリの所有者が別のユーザーです。"
+    ),
     "home.in_use": Text(
         "Another supervisor runs on this home.", "このホームディレクトリでは、別の Sekisho が動いています。"
     ),

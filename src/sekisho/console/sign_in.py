@@ -65,11 +65,14 @@ async def sign_in(
     after = local_path(str(data.get("next", "/")))
     address = request.client.host if request.client else ""
     wait_s = attempts.wait_s(address, now=now)
-    if wait_s > 0:
+    fits = sessions.sign_in_fits(str(data.get("form", "")), request.cookies.get(FORM_COOKIE, ""), now=now)
+    name = sessions.who(str(data.get("token", "")).strip()) if fits else None
+    # The right token always opens: behind one proxy everybody has one address, and somebody's wrong guesses must not
+    # lock the administrator out. Tokens have 256 random bits; the limit is for the log and the processor.
+    if name is None and wait_s > 0:
         return _form(request, control, sessions, after=after, problem="wait", wait_s=math.ceil(wait_s))
-    if not sessions.sign_in_fits(str(data.get("form", "")), request.cookies.get(FORM_COOKIE, ""), now=now):
+    if not fits:
         return _form(request, control, sessions, after=after, problem="stale")
-    name = sessions.who(str(data.get("token", "")).strip())
     if name is None:
         attempts.wrong(address, now=now)
         return _form(request, control, sessions, after=after, problem="wrong")

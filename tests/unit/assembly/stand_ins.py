@@ -140,6 +140,7 @@ def fleet(root: Path, *, behaviour: str, grace_s: float, ready_file: Path) -> in
         ready_file=ready_file,
         reload=reload,
         close_listeners=listeners.close,
+        rest_listeners=listeners.rest,
         reporter=_Silent(),
     )
     try:

@@ -161,6 +161,7 @@ WRONG: list[tuple[str, str, int, str, str]] = [
     ("http://127.0.0.1:9103/v1", "ftp://127.0.0.1/v1", 12, "neither http nor https", "http://host:port/v1"),
     ("http://127.0.0.1:9103/v1", "http://u:hunter2@h/v1", 12, "credentials", "api_key"),
     ("http://127.0.0.1:9103/v1", "http://h/v1?k=hunter2", 12, "query", "end it before"),
+    ("http://127.0.0.1:9103/v1", "http://gpu.example.jp/v1", 12, "without TLS: prompts and answers can be read", "readable_on_the_way = true"),
     ("http://127.0.0.1:9103/v1", "http://169.254.169.254/v1", 12, "`169.254.169.254` is link-local", "name the server"),
     # secrets and TLS
     ('models = ["small"]', 'models = ["small"]\napi_key = "hunter2"', 14, "`api_key` is not a table", "api_key = { file ="),
@@ -334,7 +335,13 @@ def test_certificates_are_looked_at(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "line", "words"),
     [
-        (lambda text: text.replace("http://127.0.0.1", "http://10.0.0.7"), 12, "without TLS"),
+        (
+            lambda text: text.replace(
+                'http://127.0.0.1:9103/v1"', 'http://10.0.0.7:9103/v1"\nreadable_on_the_way = true'
+            ),
+            12,
+            "without TLS",
+        ),
         (lambda text: text + '[gateway]\nlisten = "0.0.0.0:8080"\n', 21, "keys and prompts"),
         (lambda text: text + '[control]\nlisten = "[::]:8081"\n', 21, "admin token"),
         (lambda text: text.replace(f'keys = ["{HASH}"]\n', ""), 14, "has no key"),
@@ -442,6 +449,7 @@ def test_the_default_is_a_demonstration_with_nothing_to_warn_of() -> None:
 
 def test_a_demonstration_runs_on_this_machine_only(tmp_path: Path) -> None:
     text = RIGHT.replace("127.0.0.1:9103", "10.0.0.7:9103").replace("[[endpoint]]", "simulated = true\n[[endpoint]]")
+    text = text.replace('models = ["small"]', 'models = ["small"]\nreadable_on_the_way = true')
     found = problems(tmp_path, text + "[demo]\nenabled = true\n")
     assert [(line, "is at a simulated site" in what) for line, what, _ in found] == [(13, True)]
     load_config(write(tmp_path, text))

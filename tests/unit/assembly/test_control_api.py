@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import threading
 import time
@@ -344,3 +345,37 @@ def test_odd_bytes_get_a_problem_document(hammered: Client, method: str, path: s
     assert 400 <= answer.status_code < 500, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["code"]
+
+
+# -- who may look at the metrics, and who is let in
+
+
+def test_metrics_are_open_on_this_machine_and_need_a_token_beyond_it(tmp_path: Path) -> None:
+    here = new_plane(tmp_path / "here")
+    with TestClient(build_app(here)) as client:
+        assert client.get("/metrics").status_code == 200
+    beyond = new_plane(tmp_path / "beyond", listen="0.0.0.0:8081")
+    token = beyond.home.metrics_token.read_text().strip()
+    with TestClient(build_app(beyond)) as client:
+        for wrong in ("", "Bearer ", "Bearer x", token, f"Bearer {beyond.gateway_token}"):
+            assert client.get("/metrics", headers={"Authorization": wrong}).status_code == 401
+        for right in (token, beyond.admin_token):
+            answer = client.get("/metrics", headers={"Authorization": f"Bearer {right}"})
+            assert answer.status_code == 200
+            assert b"sekisho_" in answer.content
+
+
+def test_wrong_guesses_from_the_same_address_lock_no_administrator_out(plane: ControlPlane) -> None:
+    with TestClient(build_app(plane)) as client:
+
+        def sign_in(token: str) -> int:
+            page = client.get("/sign-in").text
+            found = re.search(r'name="form" value="([^"]+)"', page)
+            assert found is not None
+            form = {"form": found[1], "token": token, "next": "/"}
+            return client.post("/sign-in", data=form, follow_redirects=False).status_code
+
+        statuses = [sign_in("a guess") for _ in range(8)]
+        assert statuses[0] == 403
+        assert statuses[-1] == 429
+        assert sign_in(plane.admin_token) == 303

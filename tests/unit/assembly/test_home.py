@@ -35,6 +35,17 @@ def test_nobody_else_may_read_anything(home: Home) -> None:
         assert mode(secret) == 0o600
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to somebody else")
+@pytest.mark.parametrize("part", ["root", "secrets", "logs"])
+def test_a_home_that_belongs_to_somebody_else_is_refused(home: Home, part: str) -> None:
+    os.chown(getattr(home, part), 65534, 65534)
+    with pytest.raises(HomeRefused) as refused:
+        homes.create(home)
+    assert refused.value.code == "home.other_owner"
+    assert "chown" in (refused.value.hint or "")
+    assert not home.admin_token.exists()
+
+
 def test_what_is_looser_is_tightened(home: Home) -> None:
     homes.ensure_secrets(home)
     home.secrets.chmod(0o755)

@@ -59,9 +59,9 @@ def test_workers_share_the_port_that_the_kernel_chose(listeners: Listeners, host
     assert url_of(sockets[0]) == f"http://{host}:{ports.pop()}"
 
 
-def test_connections_reach_every_worker(listeners: Listeners) -> None:
-    sockets = listeners.shared("127.0.0.1:0", count=2, backlog=128)
-    clients = [socket.create_connection(sockets[0].getsockname()) for _ in range(64)]
+def dealt(sockets: list[socket.socket], connections: int) -> list[int]:
+    """How many of so many new connections each of the sockets gets."""
+    clients = [socket.create_connection(sockets[0].getsockname(), timeout=30) for _ in range(connections)]
     counts = []
     for listener in sockets:
         listener.setblocking(False)
@@ -69,14 +69,28 @@ def test_connections_reach_every_worker(listeners: Listeners) -> None:
         while True:
             try:
                 listener.accept()[0].close()
-            except BlockingIOError:
+            except OSError:  # nobody waits, or the socket rests
                 break
             count += 1
         counts.append(count)
     for client in clients:
         client.close()
+    return counts
+
+
+def test_connections_reach_every_worker(listeners: Listeners) -> None:
+    counts = dealt(listeners.shared("127.0.0.1:0", count=2, backlog=128), 64)
     assert sum(counts) == 64
     assert min(counts) > 0
+
+
+def test_a_socket_that_rests_leaves_its_connections_to_the_others_and_comes_back(listeners: Listeners) -> None:
+    sockets = listeners.shared("127.0.0.1:0", count=2, backlog=128)
+    listeners.rest((sockets[0].fileno(),))
+    listeners.rest((sockets[0].fileno(),))  # once more changes nothing
+    assert dealt(sockets[::-1], 32) == [32, 0]
+    sockets[0].listen(128)
+    assert min(dealt(sockets, 64)) > 0
 
 
 def test_a_port_where_another_program_listens_is_refused_even_if_it_would_share(listeners: Listeners) -> None:

@@ -254,6 +254,17 @@ def test_a_process_that_refuses_its_configuration_ends_the_start(start: Callable
     assert "worker-0.log" in output
 
 
+def test_connections_do_not_wait_for_a_worker_that_dies_again_and_again(start: Callable[..., Running]) -> None:
+    running = start(behaviour="crashes")
+    until((running.root / "run" / "supervisor.sock").exists)
+    until(lambda: running.row("worker-1")["state"] == "ready")
+    until(lambda: running.row("worker-0")["restarts"] >= 4, within_s=60.0)  # from here on it rests for seconds
+    until(lambda: running.row("worker-0")["state"] == "waiting", within_s=60.0)
+    url = running.table()["gateway_url"]
+    for _ in range(32):  # half of them would wait in its queue; a ready worker answers all of them
+        assert httpx.get(f"{url}/readyz", timeout=SOON_S).text == str(running.row("worker-1")["pid"])
+
+
 def test_a_process_that_crashes_is_tried_again_ever_more_slowly(start: Callable[..., Running]) -> None:
     running = start(behaviour="crashes")
     until((running.root / "run" / "supervisor.sock").exists)
