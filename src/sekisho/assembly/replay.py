@@ -232,7 +232,7 @@ class _Federation:
         endpoint.in_flight += 1
         took_s = self._profile.service_s(job.arrival)
         self._busy_s += took_s
-        endpoint.succeeded(self._profile.first_token_s(job.arrival))
+        endpoint.succeeded(self._profile.first_token_s(job.arrival), self._now)
         heapq.heappush(self._events, (self._now + took_s, next(self._number), job, endpoint))
 
     def _end(self, job: _Job, endpoint: Endpoint) -> None:
