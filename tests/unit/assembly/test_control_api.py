@@ -195,7 +195,16 @@ def test_a_key_that_can_not_be_made_says_why(client: Client, body: Any, status: 
     answer = client.post("/api/v1/keys", json=body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
-    assert set(answer.json()) == {"type", "title", "status", "detail", "code", "hint"}
+    assert set(answer.json()) == {
+        "type",
+        "title",
+        "status",
+        "detail",
+        "code",
+        "hint",
+        "detail_ja",
+        "hint_ja",
+    }
     assert client.get("/api/v1/keys").json()[0]["id"] == ID
 
 
