@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -40,6 +41,11 @@ class Console:
         older = [decision(n, at_ms=now_ms - 3_600_000 + n * 1000, tenant="manufacturer") for n in range(3, 41)]
         write_segment(home, 0, 1, [*older, self.allowed, self.refused])
         (home / "run").mkdir()
+        self.config = home / "federation.toml"
+        # The demonstration's sites are behind agents, which this control plane without a supervisor has none of: here
+        # they are served as they stand in the configuration.
+        default = resources.files("sekisho.assembly").joinpath("default.toml").read_text("utf-8")
+        self.config.write_text(re.sub(r"(?m)^simulated = true\n", "", default))
         self._worker = socket.socket(socket.AF_UNIX)
         self._worker.bind(str(home / "run" / "worker-0.sock"))
         self._worker.listen(16)
@@ -52,7 +58,10 @@ class Console:
         fd = self._listening.fileno()
         with (self.home / "control.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "sekisho.assembly.control", "--home", str(self.home), "--fd", str(fd)],
+                [
+                    *(sys.executable, "-m", "sekisho.assembly.control", "--home", str(self.home)),
+                    *("--config", str(self.config), "--fd", str(fd)),
+                ],
                 pass_fds=(fd,),
                 stderr=log,
             )
