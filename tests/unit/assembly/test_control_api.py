@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 import threading
@@ -27,6 +28,8 @@ from sekisho.residency.table import RouteTable, open_table
 from support.control import FEDERATION, HOSPITAL_KEY, MODEL, decision, new_plane, refusal, write_segment
 
 ID = "eea948230d91"  # of HOSPITAL_KEY
+# Examples of each operation and mode; to look longer: SEKISHO_API_EXAMPLES=200 make test ARGS="-k no_input"
+API_EXAMPLES = int(os.environ.get("SEKISHO_API_EXAMPLES", "12"))
 Client = TestClient[Litestar]
 
 
@@ -312,7 +315,7 @@ def hammered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 def test_no_input_gets_a_500(hammered: Client, operation: Any, mode: GenerationMode) -> None:
     """Schemathesis makes requests that fit our OpenAPI, and ones that do not."""
 
-    @settings(max_examples=40, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=API_EXAMPLES, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def hammer(case: Any) -> None:
         asked = case.as_transport_kwargs(base_url="http://testserver.local")
