@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,9 +35,17 @@ def home(tmp_path: Path) -> Home:
     return made
 
 
-async def run_for(keeper: HeadKeeper, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(keeper.run(), seconds)
+async def run_until(keeper: HeadKeeper, done: Callable[[], object], *, within_s: float = 60.0) -> None:
+    """Runs the keeper until `done` says so."""
+    running = asyncio.ensure_future(keeper.run())
+    deadline = asyncio.get_running_loop().time() + within_s
+    while not done():
+        assert not running.done()
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.02)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
 
 
 def test_without_witnesses_the_logs_signature_counts(home: Home) -> None:
@@ -45,14 +54,14 @@ def test_without_witnesses_the_logs_signature_counts(home: Home) -> None:
     writer = LogWriter(directory(home.ledger, 2026), log_signer(home, name), origin=name)
     writer.append([decision(0).data])
     keeper = HeadKeeper(home, origin=origin, witnesses=None, clock=FixedClock(NOW_S))
-    asyncio.run(run_for(keeper, 0.4))
+    next_year = policy_path(home.ledger, 2027)  # ready before the year begins
+    asyncio.run(run_until(keeper, lambda: next_year.exists() and read_head(directory(home.ledger, 2026)) is not None))
     head = read_head(directory(home.ledger, 2026))
     assert head is not None
     assert head.checkpoint.size == 1
     policy = TrustPolicy.parse(policy_path(home.ledger, 2026).read_bytes())
     assert policy == keeper.policy(name)
     assert policy.quorum == "none"
-    assert policy_path(home.ledger, 2027).exists()  # ready before the year begins
     writer.close()
 
 
@@ -69,31 +78,32 @@ def test_configured_witnesses_make_the_policy_and_their_absence_holds_the_head_b
     writer = LogWriter(directory(home.ledger, 2026), log_signer(home, name), origin=name)
     writer.append([decision(0).data])
     keeper = HeadKeeper(home, origin=origin, witnesses=file, clock=FixedClock(NOW_S))
-    asyncio.run(run_for(keeper, 0.4))
+    asyncio.run(run_until(keeper, lambda: sum(bool(lag.record.fault) for lag in keeper.witnesses()) == 2))
     assert read_head(directory(home.ledger, 2026)) is None
     policy = TrustPolicy.parse(policy_path(home.ledger, 2026).read_bytes())
     assert [group.threshold for group in policy.groups] == [2]
     assert policy.log_keys(name) == (log_signer(home, name).verifier,)
     lags = keeper.witnesses()
-    assert [(lag.behind, bool(lag.fault), lag.simulated) for lag in lags] == [(1, True, False)] * 2
+    assert [(lag.behind, bool(lag.record.fault), lag.simulated) for lag in lags] == [(1, True, False)] * 2
     writer.close()
 
 
 def test_a_retired_key_stays_in_history_and_policy_and_a_revoked_one_leaves(home: Home) -> None:
     origin = log_origin(home)
     keeper = HeadKeeper(home, origin=origin, witnesses=None, clock=FixedClock(NOW_S))
-    asyncio.run(run_for(keeper, 0.2))
+    keys_file = home.ledger / "keys.json"
+    asyncio.run(run_until(keeper, keys_file.exists))
     old = log_signer(home, origin_of(origin, 2026)).verifier
     home.log_key.unlink()
     ensure_secrets(home)
     later = HeadKeeper(home, origin=origin, witnesses=None, clock=FixedClock(NOW_S + 60))
-    asyncio.run(run_for(later, 0.2))
-    path = home.ledger / "keys.json"
-    history = KeyHistory.parse(path.read_bytes())
+    first = keys_file.read_bytes()
+    asyncio.run(run_until(later, lambda: keys_file.read_bytes() != first))
+    history = KeyHistory.parse(keys_file.read_bytes())
     retired = next(known for known in history.keys if known.vkey == old.vkey)
     assert retired.until_s == int(NOW_S) + 60
     assert old in policy_of(history, old.name).log_keys(old.name)
-    document = json.loads(path.read_bytes())
+    document = json.loads(keys_file.read_bytes())
     for known in document["keys"]:
         if known["vkey"] == old.vkey:
             known["revoked"] = True
