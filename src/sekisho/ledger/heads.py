@@ -98,6 +98,8 @@ class HeadPublisher:
         self._records: dict[str, WitnessRecord] = {}
         self._gathered: tuple[bytes, dict[tuple[str, bytes], Signature]] = (b"", {})
         self._published = read_head(root)
+        # Read once: a note with the signatures of many witnesses is long, and this is asked many times a second.
+        self._counted = self._published.checkpoint if self._published is not None else None
         self._rests: dict[str, tuple[float, float]] = {}
 
     @property
@@ -114,9 +116,8 @@ class HeadPublisher:
         note = self._reader.checkpoint_note()
         checkpoint = self._reader.checkpoint()
         if self._gathered[0] != note:
-            kept = self._published
-            same = kept is not None and kept.checkpoint == checkpoint
-            signatures = Note.parse(kept.note).signatures if kept is not None and same else ()
+            kept = self._published if self._counted == checkpoint else None
+            signatures = Note.parse(kept.note).signatures if kept is not None else ()
             self._gathered = (note, {(made.name, made.key_id): made for made in signatures})
         gathered = self._gathered[1]
         missing = [
@@ -125,10 +126,9 @@ class HeadPublisher:
             if self._rests.get(one.name, (0.0, 0.0))[0] <= now_s
             and not any((key.name, key.key_id) in gathered for key in one.keys)
         ]
-        counts = self._published is not None and self._published.checkpoint == checkpoint
+        counts = self._counted == checkpoint
         if not missing and (counts or self._endpoints):
-            cosigned = self._published.checkpoint.size if self._published else 0
-            return PublishStep(size=checkpoint.size, cosigned=cosigned)
+            return PublishStep(size=checkpoint.size, cosigned=self._cosigned)
         reports = await collect_cosignatures(
             note,
             size=checkpoint.size,
@@ -157,8 +157,12 @@ class HeadPublisher:
         gathered |= fresh
         if (fresh or not self._endpoints) and self._quorum(gathered):
             self._keep(merge(Note.parse(note), gathered.values()).encode(), checkpoint)
-        cosigned = self._published.checkpoint.size if self._published else 0
-        return PublishStep(size=checkpoint.size, cosigned=cosigned, reports=reports)
+        return PublishStep(size=checkpoint.size, cosigned=self._cosigned, reports=reports)
+
+    @property
+    def _cosigned(self) -> int:
+        """The size of the head that counts now; 0 before the first."""
+        return self._counted.size if self._counted is not None else 0
 
     def _quorum(self, gathered: Mapping[tuple[str, bytes], Signature]) -> bool:
         keys = [witness.key for witness in self._policy.witnesses]
@@ -168,4 +172,4 @@ class HeadPublisher:
         head = Head(note=note, cose=sign_root(self._signer, checkpoint.root))
         files.put_durably(self._root / _HEAD, msgspec.json.encode(head))
         files.put_durably(self._root / COSIGNED, note)
-        self._published = head
+        self._published, self._counted = head, checkpoint

@@ -24,6 +24,8 @@ MAX_NAME_BYTES = 255
 _DASH = "— "
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 _SEPARATOR = b"\n\n"
+# c2sp.org/signed-note: below U+0020 there is only the newline.
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 
 class NoteRefused(SekishoError):
@@ -175,6 +177,6 @@ def _printable(data: bytes) -> str:
         text = data.decode()
     except UnicodeDecodeError:
         raise NoteRefused("a note is UTF-8") from None
-    if any(char < " " and char != "\n" for char in text):
+    if _CONTROL.search(text) is not None:
         raise NoteRefused("a note has no control characters but newlines")
     return text
