@@ -300,6 +300,8 @@ class House:
                     site=site,
                     url=f"http://{self.lab.address(site)}:{MODEL_PORT}/v1",
                     models=list(serving.models),
+                    # The way is the laboratory's own, and what is captured on it shall be readable.
+                    readable_on_the_way=True,
                 )
             )
         floors: Mapping[str, str] = {HOSPITAL: "confidential", CANARY: "public"}
