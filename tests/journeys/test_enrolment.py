@@ -25,7 +25,7 @@ from running import Federation, environment, free_ports, sekisho, until
 from sekisho.assembly.identity import certificate, new_key, read_key
 from support.upstream import Upstream, answers, message
 
-pytestmark = pytest.mark.journey
+pytestmark = [pytest.mark.journey, pytest.mark.alone]
 MODEL = "llama-3"
 VALIDITY_S = 3.0
 

@@ -19,7 +19,11 @@ from sekisho.lab.scenarios import border, impostor, latency, partition
 from sekisho.lab.scenarios.report import Report
 from sekisho.lab.watch import BorderPost
 
-pytestmark = [pytest.mark.journey, pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))]
+pytestmark = [
+    pytest.mark.journey,
+    pytest.mark.alone,
+    pytest.mark.skipif(unavailable() is not None, reason=str(unavailable())),
+]
 
 
 def assert_held(report: Report) -> None:

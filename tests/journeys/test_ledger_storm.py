@@ -29,7 +29,7 @@ from sekisho.ledger.tlog.note import Checkpoint
 from sekisho.ledger.tlog.verify import verify_consistency
 from sekisho.ledger.tlog.years import newest, years
 
-pytestmark = [pytest.mark.journey, pytest.mark.model]
+pytestmark = [pytest.mark.journey, pytest.mark.alone, pytest.mark.model]
 STORM_S = 20.0
 CLIENTS = 4
 

@@ -19,7 +19,7 @@ from support.gateway import QUIET, Checkpoint, Place, Who, compiled, federation
 from support.upstream import STREAM_HEAD, Turn, Upstream, answers, chunk, event, whole
 from support.wire import Cut, chat, request
 
-pytestmark = pytest.mark.journey
+pytestmark = [pytest.mark.journey, pytest.mark.alone]
 MIB = 1 << 20
 OK = request(chat(), key="sk-dev")
 

@@ -46,15 +46,18 @@ def running(tmp_path: Path) -> Iterator[Path]:
     process.wait()
 
 
-def test_help_answers_at_once() -> None:
-    best = min(_seconds_of_help() for _ in range(3))
-    assert best < 0.3
-
-
-def _seconds_of_help() -> float:
-    began = time.perf_counter()
-    assert sekisho("--help").returncode == 0
-    return time.perf_counter() - began
+def test_help_loads_nothing_that_only_commands_need() -> None:
+    """So it answers at once, on any machine."""
+    program = (
+        "import sys; from sekisho.cli.start import main\n"
+        "sys.argv = ['sekisho', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'asyncio', 'cryptography', 'httpx', 'litestar', 'rich', 'sqlalchemy', 'uvicorn', 'jinja2'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(("language", "words"), [("en", "One checkpoint"), ("ja", "ひとつの関所")])

@@ -138,16 +138,22 @@ def test_networks(one: str, other: str, same: bool) -> None:
     assert (network_of(one) == network_of(other)) is same
 
 
-def test_an_answer_costs_well_under_a_hundred_microseconds() -> None:
+def test_an_answer_costs_little_more_than_its_check_and_its_signature() -> None:
+    """About 60 µs on the machines that we have seen; compared, because machines differ."""
+    key = Ed25519PrivateKey.generate()
     mine = answerer(ResponderLimits(per_second=1e9, burst=1e9, all_per_second=1e9))
     asked = [question(nonce=os.urandom(32)) for _ in range(2000)]
-    best = 1.0
-    for _ in range(3):
+    best = bare = 1.0
+    for _ in range(5):
         start = time.process_time()
         for each in asked:
             mine.answer(each, network="n", now=NOW, ticks=1.0)
-        best = min(best, (time.process_time() - start) / len(asked))
-    assert best < 100e-6
+        between = time.process_time()
+        for each in asked:
+            key.sign(each)
+        best = min(best, between - start)
+        bare = min(bare, time.process_time() - between)
+    assert best < 2.5 * bare
 
 
 # -- over sockets

@@ -7,7 +7,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import msgspec
@@ -252,11 +251,10 @@ def large_federation(*, tenants: int, endpoints: int) -> Federation:
     )
 
 
-def test_ten_thousand_tenants_on_a_hundred_endpoints_compile_within_two_seconds() -> None:
+def test_ten_thousand_tenants_on_a_hundred_endpoints_are_one_table() -> None:
+    """How fast that is says `python -m bench.policy`."""
     federation = large_federation(tenants=10_000, endpoints=100)
-    started = time.perf_counter()
     table = compiled(federation)
-    assert time.perf_counter() - started <= 2.0
     assert (len(table.tenants), len(table.keys), len(table.endpoints)) == (10_000, 20_000, 100)
 
 
