@@ -140,9 +140,6 @@ FAIL_SITE = Text(
     "Say that a site is gone until a time; its reservations are planned anew.",
     "拠点が指定の時刻まで使えないことを記録します。その拠点の予約は再計画されます。",
 )
-OPTION_VERSION = Text(
-    "Refuse when the reservation has another version by now.", "予約の版がこれと異なる場合は変更しません。"
-)
 OPTION_NEW_START = Text("The new beginning.", "新しい開始時刻。")
 OPTION_TO = Text("The tenant that gets it.", "譲渡先のテナント。")
 OPTION_FORMAT = Text("Calendar or table.", "出力形式。")
