@@ -66,8 +66,8 @@ class Assessment:
             tallies["sek-residency"].check(
                 said["country"] == self._jurisdiction, f"{who}: served in {said['country'] or '?'}"
             )
-            tallies["sek-evidence"].check(
-                int(entry.get("valid_until_ms", 0)) > at_ms, f"{who}: no evidence that was valid at its time"
+            tallies["sek-evidence"].check(  # both moments are cut to whole milliseconds, so they may be equal
+                int(entry.get("valid_until_ms", 0)) >= at_ms > 0, f"{who}: no evidence that was valid at its time"
             )
         if said["site"]:
             tallies["sek-policy"].check(len(said["policy"]) == 64, f"{who}: no policy hash")
