@@ -24,6 +24,11 @@ def snp() -> tuple[bytes, bytes]:
     return read("test-report.bin"), read("test-vcek.der")
 
 
+def azure() -> tuple[bytes, bytes]:
+    """The HCL report of a confidential VM, and the VCEK of its chip."""
+    return read("azure-hcl-report.bin"), read("azure-hcl-vcek.der")
+
+
 def tdx() -> tuple[bytes, bytes]:
     """A quote and its collateral."""
     return read("tdx_quote"), read("tdx_quote_collateral.json")

@@ -56,6 +56,34 @@ def test_an_snp_certificate_counts_only_while_it_is_valid() -> None:
         assert code(snp.verify(report, (vcek,), now=now)) == "attestation.certificate_expired"
 
 
+def test_a_real_azure_report_verifies() -> None:
+    report, vcek = vectors.azure()
+    claims = azure.verify(report, (vcek,), now=NOW)
+    assert isinstance(claims, Claims)
+    assert (claims.kind, claims.product) == ("azure-snp", "Azure AMD Milan")
+    assert claims.hardware_id.startswith("snp:66a5a7b4403a3006")
+    assert claims.hardware_id == f"snp:{azure.chip_of(report)}"
+    assert claims.bound == bytes(64), "this guest put nothing into its user data"
+    assert len(claims.details["attestation_key"]) == 64
+
+
+def test_what_azure_hardware_vouches_for_cannot_be_exchanged() -> None:
+    report, vcek = vectors.azure()
+    assert code(azure.verify(report, (vectors.snp()[1],), now=NOW)) == "attestation.signature"
+    other_words = report.replace(b'"user-data":"00', b'"user-data":"01')
+    assert other_words != report
+    assert code(azure.verify(other_words, (vcek,), now=NOW)) == "attestation.claims"
+
+
+@given(at=st.integers(0, len(vectors.azure()[0]) * 8 - 1))
+def test_a_flipped_bit_anywhere_in_an_azure_report_never_changes_what_it_says(at: int) -> None:
+    real, vcek = vectors.azure()
+    flipped = bytearray(real)
+    flipped[at // 8] ^= 1 << at % 8
+    result = azure.verify(bytes(flipped), (vcek,), now=NOW)
+    assert isinstance(result, Refused) or result == azure.verify(real, (vcek,), now=NOW)
+
+
 def test_a_real_tdx_quote_verifies_while_its_collateral_holds() -> None:
     quote, collateral = vectors.tdx()
     claims = tdx.verify(quote, collateral, now=TDX_NOW)
@@ -102,21 +130,21 @@ def _everything(data: bytes, which: str) -> Claims | Refused:
         case "snp":
             return snp.verify(data, (vectors.snp()[1],), now=NOW)
         case "azure":
-            return azure.verify(data, (vectors.snp()[1],), now=NOW)
+            return azure.verify(data, (vectors.azure()[1],), now=NOW)
         case "tdx":
             return tdx.verify(data, vectors.tdx()[1], now=TDX_NOW)
         case _:
             return nvidia.verify(data, vectors.hopper()[1], now=NOW)
 
 
-REAL = {"snp": vectors.snp()[0], "tdx": vectors.tdx()[0], "nvidia": vectors.hopper()[0]}
+REAL = {"snp": vectors.snp()[0], "azure": vectors.azure()[0], "tdx": vectors.tdx()[0], "nvidia": vectors.hopper()[0]}
 
 
-@pytest.mark.parametrize("which", ["snp", "tdx", "nvidia"])
+@pytest.mark.parametrize("which", ["snp", "azure", "tdx", "nvidia"])
 @given(data=st.data())
 def test_truncated_evidence_is_refused(which: str, data: st.DataObject) -> None:
     real = REAL[which]
-    # A TDX quote is followed by padding that is no part of it.
+    # A TDX quote and an HCL report are followed by padding that is no part of them.
     longest = len(real.rstrip(b"\0")) - 1
     assert code(_everything(real[: data.draw(st.integers(0, longest))], which))
 
