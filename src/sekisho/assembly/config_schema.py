@@ -186,6 +186,24 @@ class RawSite(RawTable, frozen=True, kw_only=True):
     declaration: Annotated[RawDeclaration, says("what the operator declares about it")] = RawDeclaration()
 
 
+class RawMaintenance(RawTable, frozen=True, kw_only=True):
+    """When GPUs of a pool can't be reserved. Reservations in the way are planned anew, and their tenants told."""
+
+    start: Annotated[
+        Annotated[
+            datetime, Meta(title="a date and time with its zone", tz=True, examples=["2027-03-01T00:00:00+09:00"])
+        ],
+        says("on a quarter of an hour"),
+    ]
+    end: Annotated[
+        Annotated[
+            datetime, Meta(title="a date and time with its zone", tz=True, examples=["2027-03-01T06:00:00+09:00"])
+        ],
+        says("on a quarter of an hour"),
+    ]
+    gpus: Annotated[Count | None, says("how many of them (default: all)")] = None
+
+
 class RawPool(RawTable, frozen=True, kw_only=True):
     """GPUs of one model at a site. An enrolled site's agent counts its own."""
 
@@ -206,6 +224,7 @@ class RawPool(RawTable, frozen=True, kw_only=True):
         Annotated[int, Meta(title="whole yen from 0", ge=0, le=100_000_000, examples=[400])] | None,
         says("price of a reserved GPU for an hour (default: what an administrator set)"),
     ] = None
+    maintenance: Annotated[list[RawMaintenance], says("when it is maintained")] = msgspec.field(default_factory=list)
 
 
 class RawUpstreamTls(RawTable, frozen=True, kw_only=True):

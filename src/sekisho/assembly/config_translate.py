@@ -16,6 +16,7 @@ from sekisho.assembly import config_schema as written
 from sekisho.assembly.config_files import Files
 from sekisho.assembly.config_read import Reader
 from sekisho.assembly.sockets import ListenRefused, parse_address
+from sekisho.capacity.grid import MAX_SPAN, SLOT_S
 from sekisho.federation import build
 from sekisho.federation.address import AddressRefused, check_url, is_loopback
 from sekisho.federation.countries import is_country
@@ -26,6 +27,7 @@ from sekisho.federation.model import (
     Endpoint,
     Federation,
     Limits,
+    Maintenance,
     Operator,
     Pool,
     SecretRef,
@@ -316,7 +318,32 @@ class Translator:
             hold_back=raw.hold_back,
             tenant_limit=raw.tenant_limit,
             yen_per_gpu_hour=raw.yen_per_gpu_hour,
+            maintenance=tuple(
+                [
+                    self._maintenance(each, raw.count, (*path, "maintenance", place))
+                    for place, each in enumerate(raw.maintenance)
+                ]
+            ),
         )
+
+    def _maintenance(self, raw: written.RawMaintenance, count: int, path: TomlPath) -> Maintenance:
+        start, end = raw.start.timestamp(), raw.end.timestamp()
+        for name, moment in (("start", start), ("end", end)):
+            if moment % SLOT_S:
+                self._refuse(
+                    (*path, name), f"`{name}` is not on the quarter of an hour", "write :00, :15, :30 or :45"
+                )
+        if end <= start:
+            self._refuse((*path, "end"), "the window ends before it begins", "write an end after the start")
+        elif end - start > SLOT_S << MAX_SPAN:
+            self._refuse(
+                (*path, "end"), "the window is longer than 3.7 years", "take the GPUs out of `count` instead"
+            )
+        if (raw.gpus or 0) > count:
+            self._refuse(
+                (*path, "gpus"), f"`gpus` is {raw.gpus} of {count} GPUs", "write fewer, or leave it out for all"
+            )
+        return Maintenance(start=int(start), end=int(end), gpus=raw.gpus)
 
     def _endpoint(self, raw: written.RawEndpoint, path: TomlPath) -> Endpoint:
         url = self._url(raw.url, (*path, "url"))

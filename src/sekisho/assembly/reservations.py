@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from sekisho.capacity.model import Declared
+from sekisho.capacity.grid import HORIZON_SLOTS, SLOT_S, current_slot
+from sekisho.capacity.model import Declared, Maintained
 from sekisho.capacity.service import CapacityService
 from sekisho.capacity.survey import Survey
 from sekisho.capacity.upkeep import Rehearsal, Upkeep
@@ -90,7 +91,7 @@ class Reservations:
     def adopt(self) -> list[str]:
         """Pools become what the configuration and the agents' inventory declare. Fewer GPUs only count when they were
         fewer the last time, too: a driver that restarts displaces nobody. A pool that is no longer declared stays."""
-        declared = declared_of(self._federation().pools)
+        declared = declared_of(self._federation().pools, now=self._clock.now())
         before, self._declared = self._declared, {each.id: each.gpus for each in declared}
         steady = [each for each in declared if each.gpus >= before.get(each.id, each.gpus)]
         return self._life.adopt(steady, who="system")
@@ -113,7 +114,7 @@ def _new_id() -> str:
     return f"rv-{secrets.token_hex(8)}"
 
 
-def declared_of(pools: Iterable[Pool]) -> list[Declared]:
+def declared_of(pools: Iterable[Pool], *, now: float) -> list[Declared]:
     """One pool a site and model, under the name that people ask for: `NVIDIA H200` is `h200`."""
     found: dict[tuple[str, str], Declared] = {}
     for pool in pools:
@@ -124,7 +125,21 @@ def declared_of(pools: Iterable[Pool]) -> list[Declared]:
             gpus=max(pool.count - pool.hold_back, 0),
             tenant_limit=pool.tenant_limit,
             yen_per_gpu_hour=pool.yen_per_gpu_hour,
+            # what is over, and what lies beyond the horizon, is left out: it comes into force by itself
+            maintenance=tuple(
+                [
+                    Maintained(first=each.start // SLOT_S, until=each.end // SLOT_S, gpus=each.gpus)
+                    for each in pool.maintenance
+                    if each.end > now and each.end // SLOT_S <= current_slot(now) + HORIZON_SLOTS
+                ]
+            ),
         )
         same = found.get((pool.site, slug))
-        found[pool.site, slug] = each if same is None else msgspec.structs.replace(same, gpus=same.gpus + each.gpus)
+        found[pool.site, slug] = each if same is None else _together(same, each)
     return list(found.values())
+
+
+def _together(one: Declared, other: Declared) -> Declared:
+    return msgspec.structs.replace(
+        one, gpus=one.gpus + other.gpus, maintenance=tuple(dict.fromkeys((*one.maintenance, *other.maintenance)))
+    )

@@ -35,6 +35,24 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     revision: int = 0
 
 
+class Maintained(msgspec.Struct, frozen=True, kw_only=True):
+    """GPUs of a pool that are declared to be out of use from slot `first` to `until`; None: all of them."""
+
+    first: int
+    until: int
+    gpus: int | None = None
+
+    def block_id(self, pool: Pool) -> str:
+        """Of what it blocks there."""
+        said = f"{self.first} {self.until} {self.gpus or pool.gpus}"
+        return declared_blocks(pool) + hashlib.sha256(said.encode()).hexdigest()[:10]
+
+
+def declared_blocks(pool: Pool) -> str:
+    """How the ids of all blocks begin that are declared for a pool."""
+    return f"block-d{pool.number}-"
+
+
 class Declared(msgspec.Struct, frozen=True, kw_only=True):
     """A pool as the configuration or an agent's inventory says it; None leaves the price or the limit as it is."""
 
@@ -43,6 +61,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
     gpus: int
     tenant_limit: int | None = None
     yen_per_gpu_hour: int | None = None
+    maintenance: tuple[Maintained, ...] = ()
 
     @property
     def id(self) -> str:

@@ -20,7 +20,7 @@ from sekisho.capacity.faults import NameUnknown, NotAllowed, NotFree, WindowInva
 from sekisho.capacity.grid import SLOTS_PER_DAY, check_end, check_window, current_slot
 from sekisho.capacity.index import read_pools
 from sekisho.capacity.life import LifeService
-from sekisho.capacity.model import Block, Declared, Pool, Refused, Reservation
+from sekisho.capacity.model import Block, Declared, Pool, Refused, Reservation, declared_blocks
 from sekisho.capacity.placing import smaller
 from sekisho.capacity.refusals import no_such_pool
 from sekisho.runtime.changes import record_change
@@ -105,6 +105,7 @@ class Upkeep(LifeService):
                 else:
                     store.update_pool(connection, known.number, each)
                     touched += self._resize(connection, known, each.gpus, now=now, who=who)
+                touched += self._maintain(connection, each, now=now, who=who)
                 record_change(connection, now=now, actor=who, action="pool.adopted", subject=f"pool/{each.id}"[:160])
         return touched
 
@@ -129,6 +130,26 @@ class Upkeep(LifeService):
 
     # -- inside
 
+    def _maintain(self, connection: sa.Connection, declared: Declared, *, now: float, who: str) -> list[str]:
+        """Blocks become what is declared for the pool; those that people made stay."""
+        pool = next(each for each in read_pools(connection) if each.id == declared.id)
+        wanted = {each.block_id(pool): each for each in declared.maintenance}
+        standing = {each.id for each in store.blocks(connection)}
+        gone = {name for name in standing if name.startswith(declared_blocks(pool))} - wanted.keys()
+        for name in sorted(gone):
+            release(connection, name)
+        touched: list[str] = []
+        for name, each in wanted.items():
+            first = max(each.first, current_slot(now))
+            if name not in standing and first < each.until and pool.gpus:
+                taken = [(pool, min(each.gpus or pool.gpus, pool.gpus))]
+                touched += self._block(
+                    connection, taken, first, each.until, now=now, who=who, why=MAINTENANCE, name=name
+                )
+        if gone:
+            self._fill(connection, now=now)
+        return touched
+
     def _block(
         self,
         connection: sa.Connection,
@@ -139,6 +160,7 @@ class Upkeep(LifeService):
         now: float,
         who: str,
         why: Why,
+        name: str = "",
     ) -> list[str]:
         moved: dict[str, Reservation] = {}
         for pool, wanted in taken:
@@ -148,7 +170,7 @@ class Upkeep(LifeService):
                     break
                 release(connection, victim.id)
                 moved[victim.id] = victim
-            self._fill_up(connection, pool, f"block-{self._new_id()}", [(first, until, wanted)])
+            self._fill_up(connection, pool, name or f"block-{self._new_id()}", [(first, until, wanted)])
         self._replan_all(connection, moved.values(), now=now, who=who, why=why)
         return list(moved)
 

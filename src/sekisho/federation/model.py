@@ -84,6 +84,14 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     declaration: Declaration = Declaration()
 
 
+class Maintenance(msgspec.Struct, frozen=True, kw_only=True):
+    """`gpus` of a pool (None: all) can't be reserved from `start` to `end` (Unix seconds, on a quarter of an hour)."""
+
+    start: int
+    end: int
+    gpus: int | None = None
+
+
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
     """GPUs of one model at a site. `memory_mib` is what one of them has; 0: not known. `simulated`: nobody counted
     real ones. `hold_back` of them are never reserved; None leaves limit and price to the administrators."""
@@ -97,6 +105,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     hold_back: int = 0
     tenant_limit: int | None = None
     yen_per_gpu_hour: int | None = None
+    maintenance: tuple[Maintenance, ...] = ()
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):

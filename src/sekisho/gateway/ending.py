@@ -58,13 +58,13 @@ class Ending:
 
     __slots__ = (
         "_aligned", "_answer", "_asked", "_asked_now", "_attempts", "_body", "_busy_for_s", "_close_framed",
-        "_commit_answer", "_connection", "_counted", "_endpoint", "_estimate", "_ever_dispatched", "_expires_at",
-        "_first_byte", "_fresh", "_hashed", "_hedge", "_held", "_held_size", "_id", "_inject", "_keep_alive",
-        "_lane", "_last", "_limits", "_meter", "_model", "_ok_after_s", "_parts", "_passed", "_path", "_place",
-        "_prefix_hash", "_query", "_queue_s", "_queued_at", "_raw_ok", "_route", "_sent_at", "_slotted", "_started",
-        "_state", "_tokens", "_trace", "_version", "at_ms", "bytes_in", "bytes_out", "client", "data_class",
-        "dispatched", "gateway", "guarded", "id", "key_id", "queue_deadline", "share", "table", "tenant", "tried",
-        "waiting",
+        "_commit_answer", "_connection", "_counted", "_endpoint", "_estimate", "_ever_dispatched",
+        "_expires_at", "_first_byte", "_fresh", "_hashed", "_hasher", "_hedge", "_held", "_held_size", "_id",
+        "_inject", "_keep_alive", "_lane", "_last", "_limits", "_meter", "_model", "_ok_after_s", "_parts",
+        "_passed", "_path", "_place", "_prefix_hash", "_query", "_queue_s", "_queued_at", "_raw_ok", "_route",
+        "_sent_at", "_slotted", "_started", "_state", "_tokens", "_trace", "_unhashed", "_version", "at_ms",
+        "bytes_in", "bytes_out", "client", "data_class", "dispatched", "gateway", "guarded", "id", "key_id",
+        "queue_deadline", "share", "table", "tenant", "tried", "waiting",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, client: ClientConnection) -> None:
@@ -124,6 +124,8 @@ class Ending:
         self._close_framed = False
         self._meter: StreamMeter | None = None
         self._hashed = ""
+        self._hasher: Hash = gateway.no_hash
+        self._unhashed = b""  # of a long request: what `_hasher` has not seen yet
         self._tokens: Tokens | None = None
         self._commit_answer: Hash = gateway.no_hash
         self._counted = 0
@@ -342,7 +344,16 @@ class Ending:
                 return False
         return True
 
+    def _commit_request(self) -> None:
+        """The commitment to a long request, which is made after it has left."""
+        body = self._unhashed
+        if body:
+            self._unhashed = b""
+            self._hasher.update(body)
+            self._hashed = self._hasher.hexdigest()
+
     def _record(self, outcome: Outcome, status: int, code: str, rules: tuple[str, ...]) -> bool:
+        self._commit_request()
         gateway, tenant, table, route = self.gateway, self.tenant, self.table, self._route
         endpoint = self._endpoint if self._ever_dispatched else None
         tokens = self._tokens or Tokens()

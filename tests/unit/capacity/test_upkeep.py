@@ -19,6 +19,7 @@ from sekisho.capacity.model import (
     Booked,
     Booking,
     Declared,
+    Maintained,
     Part,
     Placement,
     Quota,
@@ -288,6 +289,42 @@ def test_pools_follow_what_is_declared_and_keep_what_an_administrator_set(world:
     assert world.capacity.get(made.id).body.parts[0].pool == world.number("osaka.b200") or world.notices("hospital")
     declare(12, tenant_limit=5)
     assert pool() == (12, 5, 800)
+
+
+def test_declared_maintenance_blocks_moves_who_is_in_the_way_and_goes_when_it_is_taken_back(world: World) -> None:
+    def declare(gpus: int, *windows: Maintained) -> list[str]:
+        return world.life.adopt(
+            [Declared(site="us-west", gpu="b200", gpus=gpus, maintenance=tuple(windows))], who="system"
+        )
+
+    def blocked() -> list[tuple[int, int, int]]:
+        return [(each.first, each.until, each.gpus) for each in world.life.blocks()]
+
+    declare(8)
+    by_hand = "us-west.b200"
+    world.life.block(by_hand, first=FIRST + 900, until=FIRST + 904, gpus=1, who="admin")
+    free = wish(6, data_class="internal", gpu_models=("b200",), sites=("us-west",))
+    made = world.capacity.book(free, who="admin")
+    first, until = made.body.first, made.body.until
+    some, whole = Maintained(first=first, until=until, gpus=4), Maintained(first=until, until=until + 4)
+    assert declare(8, some, whole) == [made.id], "6 of 8 are booked and 4 are maintained"
+    assert blocked() == [(first, until, 4), (until, until + 4, 8), (FIRST + 900, FIRST + 904, 1)]
+    assert declare(8, some, whole) == [], "nothing new was declared"
+    assert len(blocked()) == 3
+    declare(10, some, whole)  # `whole` means all of them, however many there are
+    assert (until, until + 4, 10) in blocked()
+    declare(10, whole)
+    assert blocked() == [(until, until + 4, 10), (FIRST + 900, FIRST + 904, 1)]
+    declare(10)
+    assert blocked() == [(FIRST + 900, FIRST + 904, 1)], "what people blocked is theirs"
+
+
+def test_maintenance_that_has_begun_blocks_the_rest_of_its_window(world: World) -> None:
+    here = FIRST - 1
+    window = Maintained(first=here - 40, until=here + 40)
+    world.life.adopt([Declared(site="us-west", gpu="b200", gpus=8, maintenance=(window,))], who="system")
+    (block,) = world.life.blocks()
+    assert (block.first <= here, block.until) == (True, here + 40)
 
 
 def test_a_pool_that_was_made_by_hand_is_not_touched_when_it_is_declared_for_the_first_time(world: World) -> None:

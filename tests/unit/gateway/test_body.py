@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sekisho.gateway.body import BodyRefused, read_body, read_top, splice_model, splice_usage
+from sekisho.gateway.body import BodyRefused, check_utf8, read_body, read_top, splice_model, splice_usage
 
 KEYS = st.sampled_from(
     ["model", "stream", "stream_options", "messages", "n", "max_tokens", "user", "モデル", "a b", ""]
@@ -94,6 +94,24 @@ def test_what_is_not_utf8_is_not_json(bad: bytes) -> None:
     for body in (b'{"model":"m","user":"' + bad + b'"}', b'{"model":"m","messages":[{"content":"' + bad + b'"}]}'):
         with pytest.raises(BodyRefused):
             read_body(body, prefix_bytes=16)
+
+
+@given(
+    lead=st.integers(16 * 1024 - 5, 16 * 1024 + 5),
+    text=st.text("aé日😀", min_size=1, max_size=6),
+    bad=st.sampled_from([b"", b"\xff", b"\xe3\x81", b"\x81", b"\xed\xa0\x80", b"\xf0\x9f\x98"]),
+    tail=st.sampled_from([0, 1, 16 * 1024, 40_000]),
+)
+def test_a_long_body_is_utf8_exactly_when_python_says_so(lead: int, text: str, bad: bytes, tail: int) -> None:
+    """It is looked at in pieces: what lies across their edges counts as one."""
+    body = b"x" * lead + text.encode() + bad + b"y" * tail
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        with pytest.raises(UnicodeDecodeError):
+            check_utf8(body)
+    else:
+        check_utf8(body)
 
 
 @pytest.mark.parametrize("value", ["1", "007", "99999999999999999999", "-5", "1.5", "null", '"7"', "1e400"])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import time
@@ -45,6 +46,25 @@ def ask_stream(**more: object) -> bytes:
 
 
 # -- the client's side
+
+
+@pytest.mark.parametrize("size", [10, 16_000, 300_000])
+def test_a_decision_commits_to_the_bytes_of_the_request_and_of_the_answer(lab: Lab, size: int) -> None:
+    """A long request is on its way before it is committed to; one that is refused is committed to all the same."""
+    sent = chat(MODEL, user="u" * size)
+    answer = lab.gateway.ask(request(sent, key=KEY))
+    salt = hashlib.sha256(b"dev").digest()[:16]  # as support.gateway.compiled makes it
+
+    def commitment(id: str, data: bytes) -> str:
+        return hashlib.sha256(salt + id.encode() + data).hexdigest()
+
+    id = answer.headers["x-sekisho-decision"]
+    decided = lab.gateway.decision(id)
+    assert decided.request_commitment == commitment(id, sent)
+    assert decided.response_commitment == commitment(id, answer.body)
+    refused = lab.gateway.ask(request(chat("no-such-model", user="u" * size), key=KEY))
+    id = refused.headers["x-sekisho-decision"]
+    assert lab.gateway.decision(id).request_commitment == commitment(id, chat("no-such-model", user="u" * size))
 
 
 def test_an_answer_passes_and_says_where_it_came_from(lab: Lab) -> None:
