@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -251,6 +252,11 @@ class WrittenByAnybody:
         if (data_class, facts.site) in self._denied:
             return Denied(rules=("no",), reasons=(Reason(rule="no", en="no", ja="不可", site=facts.site),))
         return Allowed(rules=("yes",))  # forgets the evidence
+
+    def decide_each(
+        self, tenant: TenantFacts, data_class: DataClass, facts: Sequence[EndpointFacts], *, now: float
+    ) -> list[Verdict]:
+        return [self.decide(tenant, data_class, each, now=now) for each in facts]
 
 
 DENIALS = st.frozensets(st.tuples(st.sampled_from(DataClass), st.sampled_from([f"s{n}" for n in range(5)])))

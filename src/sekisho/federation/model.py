@@ -85,7 +85,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Maintenance(msgspec.Struct, frozen=True, kw_only=True):
-    """`gpus` of a pool (None: all) can't be reserved from `start` to `end` (Unix seconds, on a quarter of an hour)."""
+    """`gpus` of a pool (None: all) are not for sale from `start` to `end` (Unix seconds, on quarters of an hour)."""
 
     start: int
     end: int

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sekisho.federation.enrolments import suspended_sites
 from sekisho.federation.errors import Conflict, UnknownName
 from sekisho.federation.keys import hash_key, key_id, new_key, parse_key_hash
-from sekisho.federation.model import ApiKey, Endpoint, Federation
+from sekisho.federation.model import ApiKey, Endpoint, Federation, Tenant
 from sekisho.federation.sites import SiteService, merge, with_windows
 from sekisho.federation.store import (
     StoredKey,
@@ -22,6 +22,9 @@ from sekisho.federation.store import (
 )
 from sekisho.runtime.changes import record_change
 from sekisho.runtime.database import Database
+
+_FOREVER = float("inf")
+_Working = tuple[tuple[tuple[Tenant, ...], tuple[ApiKey, ...], list[StoredKey]], float, tuple[ApiKey, ...]]
 
 
 class KeyView(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +67,9 @@ class FederationService:
         self._federation = federation
         self._sites = sites
         self._windows = windows
+        # The keys that work, what they were found under, and until when they all do: of ten thousand tenants they are
+        # otherwise gone through for every table.
+        self._working: _Working = ((), (), []), -_FOREVER, ()
 
     def keys(self) -> list[KeyView]:
         """Declared and made keys, revoked ones included, in the order of their tenants."""
@@ -169,11 +175,18 @@ class FederationService:
         with self._database.read() as connection:
             stored = stored_keys(connection)
             federation = self._merged(connection)
-        tenants = {tenant.id for tenant in federation.tenants}
-        revoked = {key.sha256 for key in stored if key.revoked_at is not None}
-        made = [key.as_api_key() for key in stored if key.tenant in tenants]
-        by_hash = {key.sha256: key for key in (*federation.keys, *made)}
-        return msgspec.structs.replace(federation, keys=tuple(_working(by_hash.values(), revoked=revoked, now=now)))
+        under, until, working = self._working
+        if not (
+            under[0] is federation.tenants and under[1] is federation.keys and under[2] == stored and now < until
+        ):
+            tenants = {tenant.id for tenant in federation.tenants}
+            revoked = {key.sha256 for key in stored if key.revoked_at is not None}
+            made = [key.as_api_key() for key in stored if key.tenant in tenants]
+            by_hash = {key.sha256: key for key in (*federation.keys, *made)}
+            working = tuple(_working(by_hash.values(), revoked=revoked, now=now))
+            until = min((key.expires_at for key in working if key.expires_at is not None), default=_FOREVER)
+            self._working = (federation.tenants, federation.keys, stored), until, working
+        return msgspec.structs.replace(federation, keys=working)
 
     def has_site(self, site: str) -> bool:
         """Whether the configuration or an enrolment has this site."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import assert_never
 
 from sekisho.federation.keys import key_id
 from sekisho.federation.model import Endpoint, Federation, Tenant
@@ -109,34 +108,35 @@ def verdicts_of(
     A class never gets an endpoint that a lower class was denied (law 1): the lower class's denial then stands for
     the higher one too. A guarded class is allowed for as long as the evidence holds, never longer (law 2).
     """
-    decided: dict[EndpointFacts, tuple[Verdict, ...]] = {}
-    for each in facts:
-        if each in decided:
-            continue
-        below: Verdict | None = None
-        verdicts: list[Verdict] = []
-        for data_class in DataClass:
-            verdict = policy.decide(tenant, data_class, each, now=now)
+    # By identity: endpoints of a site share one object, and to hash all that is known of a site costs more than to
+    # decide about it.
+    distinct = list({id(each): each for each in facts}.values())
+    place = {id(each): position for position, each in enumerate(distinct)}
+    places = [place[id(each)] for each in facts]
+    decided: dict[DataClass, tuple[Verdict, ...]] = {}
+    below: list[Verdict] | None = None
+    for data_class in DataClass:
+        verdicts = policy.decide_each(tenant, data_class, distinct, now=now)
+        guarded = data_class.guarded
+        for position, verdict in enumerate(verdicts):
             if isinstance(verdict, Allowed):
-                verdict = below if isinstance(below, Denied) else _bound(verdict, below, data_class, each, now=now)
-            verdicts.append(verdict)
-            below = verdict
-        decided[each] = tuple(verdicts)
-    rows = [decided[each] for each in facts]
-    return {data_class: tuple(row[data_class] for row in rows) for data_class in DataClass}
+                lower = below[position] if below is not None else None
+                if isinstance(lower, Denied):
+                    verdicts[position] = lower
+                elif guarded or verdict.valid_until is not None or (lower and lower.valid_until is not None):
+                    verdicts[position] = _bound(verdict, lower, distinct[position], guarded=guarded, now=now)
+        decided[data_class] = tuple([verdicts[each] for each in places])
+        below = verdicts
+    return decided
 
 
-def _bound(
-    verdict: Allowed, below: Verdict | None, data_class: DataClass, facts: EndpointFacts, *, now: float
-) -> Verdict:
+def _bound(verdict: Allowed, below: Allowed | None, facts: EndpointFacts, *, guarded: bool, now: float) -> Verdict:
     """Never longer than the class below (law 1 holds at every instant), nor than the evidence (law 2)."""
     until = verdict.valid_until
-    for limit in (
-        below.valid_until if isinstance(below, Allowed) else None,
-        facts.evidence_until if data_class.guarded else None,
-    ):
-        if limit is not None:
-            until = limit if until is None else min(until, limit)
+    if below is not None and below.valid_until is not None and (until is None or below.valid_until < until):
+        until = below.valid_until
+    if guarded and (until is None or facts.evidence_until < until):
+        until = facts.evidence_until
     if until is not None and not until > now:
         # In a set it would close the route of every other endpoint with it.
         return Denied(rules=(EVIDENCE_FRESH,), reasons=(stale_reason(facts),))
@@ -373,7 +373,8 @@ class _Routes:
         self._facts = facts
         self._now = now
         self._endpoints = federation.endpoints
-        self._suspended = suspended
+        self._suspended = {i for i, endpoint in enumerate(federation.endpoints) if endpoint.id in suspended}
+        self._windows = {i for i, endpoint in enumerate(federation.endpoints) if endpoint.open_until is not None}
         self._route_index: dict[RouteSet | Closed, int] = {}
         self._verdicts: dict[TenantFacts, dict[DataClass, tuple[Verdict, ...]]] = {}
         # kind of tenant and its own endpoints → [class][model] → index of the route: made once for all of the kind
@@ -418,30 +419,24 @@ class _Routes:
 
     def _route(self, verdicts: Sequence[Verdict], candidates: Sequence[int]) -> RouteSet | Closed:
         """The set of those that may serve, or why nobody may."""
-        chosen: list[int] = []
-        untils: list[float | None] = []
-        rules: list[str] = []
-        reasons: list[Reason] = []
-        for index in candidates:
-            if self._endpoints[index].id in self._suspended:
-                reasons.append(suspended_reason(self._endpoints[index]))
-                continue
-            match in_window(self._endpoints[index], verdicts[index]):
-                case Allowed() as allowed:
-                    chosen.append(index)
-                    untils.append(allowed.valid_until)
-                    rules += allowed.rules
-                case Denied() as denied:
-                    reasons += denied.reasons
-                case unknown:
-                    assert_never(unknown)
+        said = [
+            (index, in_window(self._endpoints[index], verdicts[index]) if index in self._windows else verdicts[index])
+            for index in candidates
+            if index not in self._suspended
+        ]
+        chosen = [(index, verdict) for index, verdict in said if isinstance(verdict, Allowed)]
         if not chosen:
+            reasons = [suspended_reason(self._endpoints[index]) for index in candidates if index in self._suspended]
+            for _, verdict in said:
+                if isinstance(verdict, Denied):
+                    reasons += verdict.reasons
             closed_by = dict.fromkeys(reason.rule for reason in reasons)
             return Closed(rules=tuple(closed_by), reasons=bounded_reasons(reasons))
+        untils = [verdict.valid_until for _, verdict in chosen]
         return RouteSet(
-            endpoints=tuple(chosen),
-            rules=tuple(dict.fromkeys(rules)),
-            valid_until=min((until for until in untils if until is not None), default=None),
+            endpoints=tuple([index for index, _ in chosen]),
+            rules=tuple(dict.fromkeys([rule for _, verdict in chosen for rule in verdict.rules])),
+            valid_until=min([until for until in untils if until is not None], default=None),
             # site by site: one that falls silent must not close the route of the others
             untils=tuple(untils) if len(set(untils)) > 1 else (),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import assert_never
 
@@ -73,6 +74,12 @@ class BuiltinPolicy:
         if reasons:
             return Denied(rules=tuple(reason.rule for reason in reasons), reasons=tuple(reasons))
         return Allowed(rules=rules, valid_until=facts.evidence_until)
+
+    def decide_each(
+        self, tenant: TenantFacts, data_class: DataClass, facts: Sequence[EndpointFacts], *, now: float
+    ) -> list[Verdict]:
+        """The same for each, in their order."""
+        return [self.decide(tenant, data_class, each, now=now) for each in facts]
 
     def _abroad(self, data_class: DataClass, facts: EndpointFacts) -> Reason:
         here_en, here_ja = country_label(self.jurisdiction, "en"), country_label(self.jurisdiction, "ja")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -121,3 +122,9 @@ class Policy(Protocol):
     def kind_of(self, tenant: TenantFacts) -> TenantFacts: ...
 
     def decide(self, tenant: TenantFacts, data_class: DataClass, facts: EndpointFacts, *, now: float) -> Verdict: ...
+
+    def decide_each(
+        self, tenant: TenantFacts, data_class: DataClass, facts: Sequence[EndpointFacts], *, now: float
+    ) -> list[Verdict]:
+        """What `decide` says of each, in their order."""
+        ...
