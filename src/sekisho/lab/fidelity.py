@@ -17,8 +17,8 @@ _STREAM_DELAY_MS = 10.0
 
 
 class RoundTrips(msgspec.Struct, frozen=True, kw_only=True):
-    """Pings over one line, one after the other. `error` is measured minus set, at p99 and at most its amount: too fast
-    is as wrong as too slow. None may be lost."""
+    """Pings over one line, one after the other. `error` is measured minus set; at p99 and at most its amount, as too
+    fast is as wrong as too slow. None may be lost."""
 
     a: str
     b: str

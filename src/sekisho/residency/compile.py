@@ -108,11 +108,20 @@ def verdicts_of(
     A class never gets an endpoint that a lower class was denied (law 1): the lower class's denial then stands for
     the higher one too. A guarded class is allowed for as long as the evidence holds, never longer (law 2).
     """
-    # By identity: endpoints of a site share one object, and to hash all that is known of a site costs more than to
-    # decide about it.
-    distinct = list({id(each): each for each in facts}.values())
+    return _verdicts(policy, tenant, *_distinct(facts), now=now)
+
+
+def _distinct(facts: Sequence[EndpointFacts]) -> tuple[tuple[EndpointFacts, ...], list[int]]:
+    """The facts without repetition, and where each endpoint's are among them. By identity: the endpoints of a site
+    share one object, and to hash all that is known of a site costs more than to decide about it."""
+    distinct = tuple({id(each): each for each in facts}.values())
     place = {id(each): position for position, each in enumerate(distinct)}
-    places = [place[id(each)] for each in facts]
+    return distinct, [place[id(each)] for each in facts]
+
+
+def _verdicts(
+    policy: Policy, tenant: TenantFacts, distinct: tuple[EndpointFacts, ...], places: Sequence[int], *, now: float
+) -> dict[DataClass, tuple[Verdict, ...]]:
     decided: dict[DataClass, tuple[Verdict, ...]] = {}
     below: list[Verdict] | None = None
     for data_class in DataClass:
@@ -370,7 +379,7 @@ class _Routes:
     ) -> None:
         self.profiles: list[Profile] = []
         self._policy = policy
-        self._facts = facts
+        self._distinct, self._places = _distinct(facts)
         self._now = now
         self._endpoints = federation.endpoints
         self._suspended = {i for i, endpoint in enumerate(federation.endpoints) if endpoint.id in suspended}
@@ -404,7 +413,7 @@ class _Routes:
         if known is None:
             verdicts = self._verdicts.get(kind)
             if verdicts is None:
-                verdicts = verdicts_of(self._policy, kind, self._facts, now=self._now)
+                verdicts = _verdicts(self._policy, kind, self._distinct, self._places, now=self._now)
                 self._verdicts[kind] = verdicts
             known = self._all[kind, own] = {
                 data_class: {

@@ -39,7 +39,8 @@ POLICY_ERROR = "policy-error"
 UNKNOWN_PROFILE = "unknown-profile"
 # Enough for thousands of sites under dozens of profiles; past it everything is asked again, once.
 _MAX_KEPT = 200_000
-_MAX_NUMBERED = 20_000  # these keep the facts of tables that are long gone
+_MAX_KEPT_OF_KIND = 20_000
+_MAX_KINDS = 4_000  # of tenants, times classes
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _INFINITE = float("inf")
 
@@ -98,10 +99,10 @@ class CedarPolicy:
         self._named = frozenset(tenant for rule in self.rules for tenant in rule.mentions.tenants)
         self._plans: dict[tuple[tuple[str, ...], DataClass], Plan] = {}
         self._answers: dict[tuple[TenantFacts, DataClass, tuple[Any, ...]], Answer] = {}
-        self._kept: dict[tuple[TenantFacts, DataClass, int], _Kept] = {}
+        self._kept: dict[tuple[TenantFacts, DataClass], dict[int, _Kept]] = {}
         self._counter = itertools.count()
         self._numbers: dict[EndpointFacts, int] = {}  # facts but for the declaration's end → a number of their own
-        self._numbered: dict[int, tuple[EndpointFacts, EndpointFacts, int]] = {}  # the same by the object's identity
+        self._numbered: tuple[Sequence[EndpointFacts], list[int]] = ((), [])  # those of the last table
         self._words: dict[tuple[Any, ...], Reason] = {}
         self._placeholders = [
             tuple(dict.fromkeys(_PLACEHOLDER.findall(rule.reason_en + rule.reason_ja))) for rule in self.rules
@@ -133,48 +134,49 @@ class CedarPolicy:
         tenant = self.kind_of(tenant)
         plan = self.plan(tenant, data_class)
         guarded = data_class.guarded
+        numbered = self._number(facts)
+        kept_here = self._kept.get((tenant, data_class))
+        if kept_here is None:
+            if len(self._kept) >= _MAX_KINDS:
+                self._kept.clear()
+            kept_here = self._kept[tenant, data_class] = {}
         found: list[Verdict] = []
-        for each in facts:
+        for each, number in zip(facts, numbered, strict=True):
             until = each.evidence_until
             if not until > now or (plan.fresh and not guarded):
                 found.append(self._decide(tenant, data_class, each, now=now)[0])
                 continue
-            kept = self._kept_for(tenant, data_class, each, now=now)
+            kept = kept_here.get(number)
+            if kept is None or not kept.since <= now < kept.until:
+                if len(kept_here) >= _MAX_KEPT_OF_KIND:
+                    kept_here.clear()
+                kept = kept_here[number] = self._keep(tenant, data_class, each, now=now)
             verdict = kept.verdict
             if guarded and isinstance(verdict, Allowed):
                 verdict = Allowed(rules=verdict.rules, valid_until=min(kept.closes_at, until))
             found.append(verdict)
         return found
 
-    def _kept_for(self, tenant: TenantFacts, data_class: DataClass, facts: EndpointFacts, *, now: float) -> _Kept:
-        """The verdict for facts whose declaration stands, from the last time if it still holds."""
-        standing, number = self._number(facts)
-        key = (tenant, data_class, number)
-        kept = self._kept.get(key)
-        if kept is None or not kept.since <= now < kept.until:
-            if len(self._kept) >= _MAX_KEPT:
-                self._kept.clear()
-            verdict, until = self._decide(tenant, data_class, standing, now=now)
-            closes_at = _INFINITE
-            if isinstance(verdict, Allowed) and verdict.valid_until is not None:
-                closes_at = verdict.valid_until
-            kept = self._kept[key] = _Kept(now, until, closes_at, verdict)
-        return kept
+    def _keep(self, tenant: TenantFacts, data_class: DataClass, facts: EndpointFacts, *, now: float) -> _Kept:
+        """The verdict for these facts as if the declaration stood for ever, and how long it is the same."""
+        verdict, until = self._decide(tenant, data_class, _standing(facts), now=now)
+        closes_at = _INFINITE
+        if isinstance(verdict, Allowed) and verdict.valid_until is not None:
+            closes_at = verdict.valid_until
+        return _Kept(now, until, closes_at, verdict)
 
-    def _number(self, facts: EndpointFacts) -> tuple[EndpointFacts, int]:
-        """The facts without the declaration's end, which moves with every table, and their number. One object is
-        asked about for every kind of tenant and every class: what it says is hashed once."""
-        found = self._numbered.get(id(facts))
-        if found is None or found[0] is not facts:
-            standing = msgspec.structs.replace(facts, evidence_until=_INFINITE)
+    def _number(self, facts: Sequence[EndpointFacts]) -> list[int]:
+        """A number for each, the same as long as nothing but the declaration's end has changed: that moves with every
+        table. A table's facts are asked about for every kind of tenant and every class, and hashed once."""
+        last, numbers = self._numbered
+        if last is not facts:
             if len(self._numbers) >= _MAX_KEPT:
                 self._numbers.clear()
-            if len(self._numbered) >= _MAX_NUMBERED:
-                self._numbered.clear()
             # A counter that never goes back: two threads at once, or a cleared dict, give no number twice.
-            number = self._numbers.setdefault(standing, next(self._counter))
-            found = self._numbered[id(facts)] = (facts, standing, number)
-        return found[1], found[2]
+            numbers = [self._numbers.setdefault(_standing(each), next(self._counter)) for each in facts]
+            if isinstance(facts, tuple):  # it will say the same when it is seen again
+                self._numbered = facts, numbers
+        return numbers
 
     def answer(self, tenant: TenantFacts, data_class: DataClass, facts: EndpointFacts, *, now: float) -> Answer:
         """What Cedar says at this instant, without words and without an end."""
@@ -339,6 +341,10 @@ def _instants(plan: Plan, facts: EndpointFacts) -> Iterable[float]:
     for path, evidence in ((AGES[0], facts.attestation), (AGES[1], facts.location)):
         for bound in plan.bounds.get(path, ()):
             yield evidence.at + bound
+
+
+def _standing(facts: EndpointFacts) -> EndpointFacts:
+    return msgspec.structs.replace(facts, evidence_until=_INFINITE)
 
 
 def _filled(template: str, values: dict[str, str]) -> str:
