@@ -7,7 +7,7 @@ from typing import Final
 
 from sekisho.gateway.answers import JSON_OK
 from sekisho.gateway.choose import all_out
-from sekisho.gateway.ending import HOLDING, OVER, RELAYING, WAITING, Ending
+from sekisho.gateway.ending import DECIDED, HOLDING, LOST, OVER, RELAYING, WAITING, Ending
 from sekisho.gateway.http1 import ResponseHead
 from sekisho.gateway.meter import StreamMeter, Tokens
 from sekisho.gateway.refusals import Refusal, body_of, of
@@ -104,7 +104,8 @@ class Answering(Ending):
             self._commit_answer.update(body)
         self.bytes_out = size = len(body)
         self._succeeded()
-        if not self._complete(head.status):
+        how = self._decide(head.status)
+        if how == LOST:
             return
         if head.plain and self._keep_alive:
             lane = self._lane
@@ -126,6 +127,8 @@ class Answering(Ending):
             framing = b"content-length: %d\r\n" % size if head.status != 204 else b""  # RFC 9110 §8.6
             answer = self._answer_head(head, framing) + body
         self.client.send(answer)
+        if how == DECIDED:
+            self._account()
         self.client.finished(keep_alive=self._keep_alive)
 
     def _start_relay(self, connection: UpstreamConnection, head: ResponseHead, raw: bytes, payload: bytes) -> None:

@@ -41,6 +41,11 @@ HOLDING: Final = 2  # the answer's beginning
 RELAYING: Final = 3
 OVER: Final = 4
 
+# What became of the decision of an answer.
+DECIDED: Final = 0
+FINISHED: Final = 1
+LOST: Final = 2
+
 
 class Hedge:
     """A second attempt that runs beside the first."""
@@ -58,7 +63,7 @@ class Ending:
 
     __slots__ = (
         "_aligned", "_answer", "_asked", "_asked_now", "_attempts", "_body", "_busy_for_s", "_close_framed",
-        "_commit_answer", "_connection", "_counted", "_endpoint", "_estimate", "_ever_dispatched",
+        "_commit_answer", "_connection", "_counted", "_duration", "_endpoint", "_estimate", "_ever_dispatched",
         "_expires_at", "_first_byte", "_fresh", "_hashed", "_hasher", "_hedge", "_held", "_held_size", "_id",
         "_inject", "_keep_alive", "_lane", "_last", "_limits", "_meter", "_model", "_ok_after_s", "_parts",
         "_passed", "_path", "_place", "_prefix_hash", "_query", "_queue_s", "_queued_at", "_raw_ok", "_route",
@@ -69,6 +74,7 @@ class Ending:
 
     def __init__(self, gateway: Gateway, client: ClientConnection) -> None:
         self.gateway = gateway
+        gateway.under_way += 1
         self.client = client
         self.at_ms = at_ms = int(wall_time() * 1000)
         self.id = gateway.ids.next(at_ms)
@@ -114,6 +120,7 @@ class Ending:
         self._ok_after_s = 0.0
         self._queued_at = 0.0
         self._queue_s = 0.0
+        self._duration = 0.0
         self._answer: ResponseHead | None = None
         self._first_byte = 0.0
         self._held: list[bytes] | None = None
@@ -125,7 +132,7 @@ class Ending:
         self._meter: StreamMeter | None = None
         self._hashed = ""
         self._hasher: Hash = gateway.no_hash
-        self._unhashed = b""  # of a long request: what `_hasher` has not seen yet
+        self._unhashed = b""  # the request as it came, until `_hasher` has seen it
         self._tokens: Tokens | None = None
         self._commit_answer: Hash = gateway.no_hash
         self._counted = 0
@@ -246,16 +253,25 @@ class Ending:
 
         False: a guarded answer could not be recorded; the client does not get the rest of it.
         """
+        how = self._decide(status)
+        if how == DECIDED:
+            self._account()
+        return how != LOST
+
+    def _decide(self, status: int) -> int:
+        """Write the decision of an answered passage. DECIDED: `_account` is still to be called, after the answer has
+        left; FINISHED: it is not; LOST: the client does not get the rest of a guarded answer."""
         lane, gateway, tokens = self._lane, self.gateway, self._tokens
         if self._attempts or lane is None or tokens is None or gateway.on_decision is not None:
-            return self._finish("completed", status)
+            return FINISHED if self._finish("completed", status) else LOST
         self._state = OVER
+        gateway.under_way -= 1
         self._connection = None
         meter = self._meter
         if not tokens.exact and meter is not None:
             tokens.tokens_out = meter.events
         started, first_byte = self._started, self._first_byte
-        duration = monotonic() - started
+        duration = self._duration = monotonic() - started
         record = lane.completed(
             self.id,
             self.at_ms,
@@ -271,12 +287,24 @@ class Ending:
             self._hashed,
             self._commit_answer.hexdigest() if self.bytes_out else "",
         )
-        recorded = gateway.journal.decide(self.id, record, guarded=self.guarded)
+        if not gateway.journal.decide(self.id, record, guarded=self.guarded):
+            gateway.metrics.unrecorded += 1
+            if self.guarded:
+                self._account()
+                self.client.cut()
+                return LOST
+        return DECIDED
+
+    def _account(self) -> None:
+        """What nobody waits for: the numbers of a passage that was decided, and what it held."""
+        lane, gateway, tokens = self._lane, self.gateway, self._tokens
+        assert lane is not None and tokens is not None
+        first_byte = self._first_byte
         metrics = lane.metrics
         metrics.completed[0] += 1
-        metrics.duration.observe(duration)
+        metrics.duration.observe(self._duration)
         if first_byte:
-            metrics.first_byte.observe(first_byte - started)
+            metrics.first_byte.observe(first_byte - self._started)
         if self._queue_s:
             gateway.metrics.queued.observe(self._queue_s)
         counts = metrics.tokens
@@ -285,12 +313,6 @@ class Ending:
         counts[2] += tokens.cached
         self._settle(tokens)
         self._free_slot()
-        if not recorded:
-            gateway.metrics.unrecorded += 1
-            if self.guarded:
-                self.client.cut()
-                return False
-        return True
 
     def _settle(self, tokens: Tokens | None) -> None:
         """Give the tenant's slots back, and what was reserved but not used (or charge what was used beyond it)."""
@@ -318,6 +340,7 @@ class Ending:
         self._absorb()
         self._state = OVER
         gateway = self.gateway
+        gateway.under_way -= 1
         if self.waiting:
             gateway.queue.leave(self)
         if self._hedge is not None:
@@ -345,7 +368,7 @@ class Ending:
         return True
 
     def _commit_request(self) -> None:
-        """The commitment to a long request, which is made after it has left."""
+        """The commitment to the request, which is made after it has left: while the endpoint works, nobody waits."""
         body = self._unhashed
         if body:
             self._unhashed = b""

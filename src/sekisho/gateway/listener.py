@@ -207,6 +207,7 @@ class ClientConnection:
         passage = self.passage = Passage(self.gateway, self)
         if passage.recall(known) is not None:
             self.passage = None
+            self.gateway.under_way -= 1  # it never began
             self._buffer = data
             return False
         self._left = length

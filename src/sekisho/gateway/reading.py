@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sekisho.gateway.receipts import ReceiptAnswer
 
 _RECEIPTS: Final = b"/v1/receipts/"
-_HASHED_FIRST: Final = 16 << 10  # a longer request is on its way before it is committed to
 _DECISION_ID: Final = re.compile(rb"[0-9a-f]{32}")
 _RECEIPT_FORMS: Final = {b"": "proof", b"format=proof": "proof", b"format=cose": "cose"}
 CONFIDENTIAL: Final = int(DataClass.CONFIDENTIAL)
@@ -189,11 +188,7 @@ class Reading(Answering):
         self._asked = self._model = model = reading.model
         hasher = tenant.commitment(self._id)
         self._commit_answer = hasher.copy()
-        if size <= _HASHED_FIRST:
-            hasher.update(body)
-            self._hashed = hasher.hexdigest()
-        else:
-            self._hasher, self._unhashed = hasher, body
+        self._hasher, self._unhashed = hasher, body
         alias = table.aliases.get(model)
         if alias is not None:
             body = splice_model(body, alias)
@@ -213,7 +208,7 @@ class Reading(Answering):
         self._asked_now = True  # the table was asked just now, and nothing is waited for
         self._seek()
         self._asked_now = False
-        self._commit_request()  # while the endpoint reads: nobody waits for it
+        self._commit_request()
 
     def _list_models(self, tenant: Tenant, table: LiveTable, data_class: DataClass) -> None:
         """Only what the caller may use, at this class, now."""
