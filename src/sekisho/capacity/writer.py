@@ -1,7 +1,7 @@
-"""Group commit: one thread decides for everybody who waits, in the order of their coming.
+"""Group commit: a thread decides for everybody who waits for it, in the order of their coming.
 
 A durable commit costs a flush of the disk, and on both databases whoever books in a pool waits for the flush of
-whoever booked in it before. One thread that takes what has gathered, decides it in one transaction and commits once
+whoever booked in it before. A thread that takes what has gathered, decides it in one transaction and commits once
 loses nothing and shares the flush. A caller gets its answer after the commit, never before. The batch is as large as
 the load made it.
 """
@@ -18,25 +18,47 @@ from sekisho.capacity.model import Booking, Decision
 from sekisho.runtime.database import Database
 
 MAX_BATCH = 256
+POSTGRESQL_LANES = 2
 # Those who were answered together ask again together, if they do: as many are waited for, but not for long.
 GATHER_S = 0.001
 _Waiting = tuple[Booking, str, "Future[Decision]"]
 
 
 class GroupWriter:
-    """`submit` from any thread. `now` gives Unix seconds."""
+    """`submit` from any thread. `now` gives Unix seconds.
+
+    PostgreSQL decides about several pools at once, so there are several threads for it, each with a connection: a
+    booking goes to that of its first pool, so that two of them seldom wait for the same lock. SQLite has one writer.
+    """
 
     def __init__(self, database: Database, *, now: Callable[[], float]) -> None:
+        lanes = POSTGRESQL_LANES if database.engine.dialect.name == "postgresql" else 1
+        self._lanes = [_Lane(database, now=now, number=number) for number in range(lanes)]
+
+    def submit(self, booking: Booking, *, who: str) -> Future[Decision]:
+        """The decision, once it is durable."""
+        first = min((part.pool for part in booking.placement.parts), default=0)
+        return self._lanes[first % len(self._lanes)].submit(booking, who=who)
+
+    def close(self) -> None:
+        """Decides what was submitted, then ends."""
+        for lane in self._lanes:
+            lane.close()
+
+
+class _Lane:
+    """One thread with what waits for it."""
+
+    def __init__(self, database: Database, *, now: Callable[[], float], number: int) -> None:
         self._authority = authority(database, now=now)
         self._waiting: list[_Waiting] = []
         self._wake = threading.Condition()
         self._enough = 1
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="capacity-writer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"capacity-writer-{number}", daemon=True)
         self._thread.start()
 
     def submit(self, booking: Booking, *, who: str) -> Future[Decision]:
-        """The decision, once it is durable."""
         future: Future[Decision] = Future()
         with self._wake:
             if self._closed:
@@ -52,7 +74,6 @@ class GroupWriter:
         return future
 
     def close(self) -> None:
-        """Decides what was submitted, then ends."""
         with self._wake:
             self._closed = True
             self._wake.notify()

@@ -84,7 +84,7 @@ class Database:
         """One transaction that may write: all of it or nothing. `alone` False (PostgreSQL only): beside other
         writers, for a caller that brings finer locks of its own."""
         try:
-            with self.engine.begin() as connection:
+            with self._connect() as connection, connection.begin():
                 if self._postgresql and alone:
                     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
                 yield connection
@@ -95,7 +95,7 @@ class Database:
     def read(self) -> Iterator[sa.Connection]:
         """One consistent snapshot; nothing that is written in it stays."""
         try:
-            with self.engine.connect() as raw:
+            with self._connect() as raw:
                 if self._postgresql:
                     connection = raw.execution_options(isolation_level="REPEATABLE READ")
                 else:
@@ -106,6 +106,21 @@ class Database:
                     connection.rollback()
         except sa.exc.DBAPIError as error:
             raise _told(error) from error
+
+    def _connect(self) -> sa.Connection:
+        """A connection of the pool. What goes wrong here, and not in the caller's own work, is the database's fault."""
+        try:
+            return self.engine.connect()
+        except sa.exc.TimeoutError as error:
+            raise DatabaseUnavailable(
+                "every connection to the database is in use", hint="ask again in a moment"
+            ) from error
+        except (
+            OSError
+        ) as error:  # a server that goes away while it is greeted: the driver does not put it in its words
+            raise DatabaseUnavailable(
+                f"the database did not answer: {error.strerror or error}", hint="look at the database's server"
+            ) from error
 
     def ready(self) -> None:
         """Returns when a query is answered; DatabaseUnavailable otherwise."""

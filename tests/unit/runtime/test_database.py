@@ -139,6 +139,31 @@ def test_an_address_that_is_none_is_refused_and_not_repeated(text: str) -> None:
     assert "secret" not in str(refused.value)
 
 
+def test_a_pool_that_is_used_up_is_a_fault_with_a_next_step(tmp_path: Path) -> None:
+    database = Database(sqlite_url(tmp_path / "pool.sqlite"))
+    database.engine = sa.create_engine(database.engine.url, pool_size=1, max_overflow=0, pool_timeout=0.05)
+    with database.read(), pytest.raises(DatabaseUnavailable, match="in use"):
+        database.ready()
+    database.ready()
+    database.close()
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_server_that_hangs_up_is_the_databases_fault_and_a_callers_own_error_is_not(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *, write: bool
+) -> None:
+    use = database.write if write else database.read
+    with pytest.raises(OSError, match="mine"), use():
+        raise BrokenPipeError("mine")
+
+    def hangs_up() -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(database.engine, "connect", hangs_up)
+    with pytest.raises(DatabaseUnavailable, match="Broken pipe"), use():
+        pass
+
+
 def test_a_mistake_in_our_own_sql_is_no_unavailable_database(database: Database) -> None:
     with pytest.raises(sa.exc.DBAPIError), database.read() as connection:
         connection.exec_driver_sql("SELECT nothing FROM nowhere AS x WHERE y")
