@@ -108,16 +108,14 @@ class Database:
             raise _told(error) from error
 
     def _connect(self) -> sa.Connection:
-        """A connection of the pool. What goes wrong here, and not in the caller's own work, is the database's fault."""
+        """A connection of the pool. What goes wrong here, not in the caller's own work, is the database's fault."""
         try:
             return self.engine.connect()
         except sa.exc.TimeoutError as error:
             raise DatabaseUnavailable(
                 "every connection to the database is in use", hint="ask again in a moment"
             ) from error
-        except (
-            OSError
-        ) as error:  # a server that goes away while it is greeted: the driver does not put it in its words
+        except OSError as error:  # a server that hangs up while it is greeted: the driver has no words for that
             raise DatabaseUnavailable(
                 f"the database did not answer: {error.strerror or error}", hint="look at the database's server"
             ) from error
