@@ -66,7 +66,7 @@ class Feed:
         await self._adopt(table)
         self._version = table.version
         if keep:
-            self._save(data)
+            await asyncio.to_thread(self._save, data)  # megabytes to a disk: requests must not wait for it
 
     async def _read(self, data: bytes) -> RouteTable:
         steps = read_table(data, self._key)
