@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,17 @@ def _figure(result: Result, scenario: str, peer: str, name: str) -> float | None
     return None if found is None else float(found[name])
 
 
+def _paired(result: Result, scenario: str, peer: str, name: str, of: Callable[[float, float], float]) -> float | None:
+    """The median over the rounds of `of(ours, the peer's)` in one round. Within a round the two are measured a minute
+    apart; from round to round a virtual machine changes its speed by half, and with it both."""
+    samples = result.get("samples", {}).get(scenario, {})
+    ours, theirs = samples.get(US, []), samples.get(peer, [])
+    if not ours or len(ours) != len(theirs):
+        one, other = _figure(result, scenario, US, name), _figure(result, scenario, peer, name)
+        return of(one, other) if one is not None and other else None
+    return statistics.median(of(float(one[name]), float(two[name])) for one, two in zip(ours, theirs, strict=True))
+
+
 def _judge(value: float | None, must: float, aim: float | None, *, strict: bool = False) -> str:
     if value is None:
         return "not measured"
@@ -47,7 +59,7 @@ def rows(result: Result) -> list[Row]:
 
     def ratio(claim: str, scenario: str, peer: str, must: float, *, aim: float | None, told: str) -> None:
         ours, theirs = (_figure(result, scenario, name, "cpu_us") for name in (US, peer))
-        value = ours / theirs if ours is not None and theirs else None
+        value = _paired(result, scenario, peer, "cpu_us", lambda one, other: one / other)
         text = "–"
         if value is not None and ours is not None and theirs is not None:
             text = f"{value:.2f} × ({_cpu(ours)} / {_cpu(theirs)})"
@@ -64,8 +76,7 @@ def rows(result: Result) -> list[Row]:
         )
 
     def added(claim: str, scenario: str, must_ms: float, aim_ms: float) -> None:
-        ours, direct = (_figure(result, scenario, name, "p50_us") for name in (US, "direct"))
-        value = (ours - direct) / 1000 if ours is not None and direct is not None else None
+        value = _paired(result, scenario, "direct", "p50_us", lambda one, other: (one - other) / 1000)
         table.append(
             Row(
                 claim=claim,
@@ -281,7 +292,8 @@ def markdown(result: Result) -> str:
     lines = [
         BEGIN,
         "",
-        f"Measured on {result['date']} with `{result['command']}`: {result['rounds']} interleaved rounds, medians.",
+        f"Measured on {result['date']} with `{result['command']}`: {result['rounds']} interleaved rounds, medians. "
+        "What is compared with a peer is the median of each round's own comparison.",
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB, Linux {machine['kernel']}, "
         f"Python {machine['python']}; commit `{result['commit']}`.",
         "",
