@@ -140,6 +140,10 @@ def declared_of(pools: Iterable[Pool], *, now: float) -> list[Declared]:
 
 
 def _together(one: Declared, other: Declared) -> Declared:
-    return msgspec.structs.replace(
-        one, gpus=one.gpus + other.gpus, maintenance=tuple(dict.fromkeys((*one.maintenance, *other.maintenance)))
-    )
+    """What is all of one of them is not all of both."""
+    windows = [
+        Maintained(first=each.first, until=each.until, gpus=of.gpus if each.gpus is None else each.gpus)
+        for of in (one, other)
+        for each in of.maintenance
+    ]
+    return msgspec.structs.replace(one, gpus=one.gpus + other.gpus, maintenance=tuple(windows))

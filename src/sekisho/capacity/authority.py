@@ -49,7 +49,7 @@ class OneCall:
                 answers = connection.exec_driver_sql(
                     "SELECT capacity_decide(%s, %s::jsonb)", (int(now * 1000), batch)
                 ).scalar_one()
-        except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, OSError) as error:
             raise DatabaseUnavailable(
                 "the database did not answer", hint="ask again with the same idempotency key"
             ) from error

@@ -42,15 +42,10 @@ class Maintained(msgspec.Struct, frozen=True, kw_only=True):
     until: int
     gpus: int | None = None
 
-    def block_id(self, pool: Pool) -> str:
-        """Of what it blocks there."""
-        said = f"{self.first} {self.until} {self.gpus or pool.gpus}"
-        return declared_blocks(pool) + hashlib.sha256(said.encode()).hexdigest()[:10]
 
-
-def declared_blocks(pool: Pool) -> str:
-    """How the ids of all blocks begin that are declared for a pool."""
-    return f"block-d{pool.number}-"
+def declared_block(pool: Pool) -> str:
+    """The id of everything that is blocked in a pool because it is declared to be maintained."""
+    return f"block-d{pool.number}"
 
 
 class Declared(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,8 +64,10 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """Tells whether it is what was adopted before."""
-        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
+        """Tells whether it is what was adopted before. Maintenance comes and goes with time and is looked at each
+        time: it must not bring back what an administrator has changed since."""
+        said = {name: getattr(self, name) for name in ("site", "gpu", "gpus", "tenant_limit", "yen_per_gpu_hour")}
+        return hashlib.sha256(msgspec.json.encode(said)).hexdigest()[:16]
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):

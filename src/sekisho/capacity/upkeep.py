@@ -20,7 +20,7 @@ from sekisho.capacity.faults import NameUnknown, NotAllowed, NotFree, WindowInva
 from sekisho.capacity.grid import SLOTS_PER_DAY, check_end, check_window, current_slot
 from sekisho.capacity.index import read_pools
 from sekisho.capacity.life import LifeService
-from sekisho.capacity.model import Block, Declared, Pool, Refused, Reservation, declared_blocks
+from sekisho.capacity.model import Block, Declared, Pool, Refused, Reservation, declared_block
 from sekisho.capacity.placing import smaller
 from sekisho.capacity.refusals import no_such_pool
 from sekisho.runtime.changes import record_change
@@ -66,6 +66,13 @@ class Upkeep(LifeService):
                     fact_ja=f"ブロック {name} はありません",
                     hint_ja="`sekisho reserve blocks` で一覧を確認してください",
                 )
+            if name == f"block-d{found.pool}":
+                raise NotFree(
+                    f"{name} stands in the configuration",
+                    hint="take the window out of `[[pool.maintenance]]`; it is sold again within a minute",
+                    fact_ja=f"{name} は設定ファイルで宣言された保守期間です",
+                    hint_ja="`[[pool.maintenance]]` から該当の期間を削除してください。1 分以内に再び販売されます",
+                )
             release(connection, name)
             record_change(connection, now=now, actor=who, action="pool.unblocked", subject=f"pool/{found.pool}"[:160])
             self._fill(connection, now=now)
@@ -94,19 +101,27 @@ class Upkeep(LifeService):
         touched: list[str] = []
         with self._change() as (connection, now):
             before = store.adopted(connection)
+            laid = {each.id for each in store.blocks(connection)}
+            changed = False
             for each in declared:
-                if before.get(each.id) == each.digest:
-                    continue
                 known = {pool.id: pool for pool in read_pools(connection)}.get(each.id)
-                if known is None:
-                    store.insert_pool(connection, each)
-                elif each.id not in before:  # somebody made it by hand before: it stays until the declaration changes
-                    store.note_declared(connection, known.number, each)
-                else:
-                    store.update_pool(connection, known.number, each)
-                    touched += self._resize(connection, known, each.gpus, now=now, who=who)
-                touched += self._maintain(connection, each, now=now, who=who)
-                record_change(connection, now=now, actor=who, action="pool.adopted", subject=f"pool/{each.id}"[:160])
+                if before.get(each.id) != each.digest:
+                    changed = True
+                    if known is None:
+                        store.insert_pool(connection, each)
+                    elif each.id not in before:  # made by hand before: it stays until the declaration changes
+                        store.note_declared(connection, known.number, each)
+                    else:
+                        store.update_pool(connection, known.number, each)
+                        touched += self._resize(connection, known, each.gpus, now=now, who=who, fill=False)
+                    subject = f"pool/{each.id}"[:160]
+                    record_change(connection, now=now, actor=who, action="pool.adopted", subject=subject)
+                if each.maintenance or (known is not None and declared_block(known) in laid):
+                    moved = self._maintain(connection, each, now=now, who=who)
+                    changed = changed or moved is not None
+                    touched += moved or ()
+            if changed:  # only now: what is maintained is not for those who wait
+                self._fill(connection, now=now)
         return touched
 
     def fail_site(self, site: str, *, until: int, who: str) -> list[str]:
@@ -130,25 +145,50 @@ class Upkeep(LifeService):
 
     # -- inside
 
-    def _maintain(self, connection: sa.Connection, declared: Declared, *, now: float, who: str) -> list[str]:
-        """Blocks become what is declared for the pool; those that people made stay."""
+    def _maintain(self, connection: sa.Connection, declared: Declared, *, now: float, who: str) -> list[str] | None:
+        """What is blocked because it is declared becomes what is declared now; None when it was so before. Windows
+        that overlap add up, and what people have blocked is out of use anyway."""
         pool = next(each for each in read_pools(connection) if each.id == declared.id)
-        wanted = {each.block_id(pool): each for each in declared.maintenance}
-        standing = {each.id for each in store.blocks(connection)}
-        gone = {name for name in standing if name.startswith(declared_blocks(pool))} - wanted.keys()
-        for name in sorted(gone):
-            release(connection, name)
-        touched: list[str] = []
-        for name, each in wanted.items():
-            first = max(each.first, current_slot(now))
-            if name not in standing and first < each.until and pool.gpus:
-                taken = [(pool, min(each.gpus or pool.gpus, pool.gpus))]
-                touched += self._block(
-                    connection, taken, first, each.until, now=now, who=who, why=MAINTENANCE, name=name
-                )
-        if gone:
-            self._fill(connection, now=now)
-        return touched
+        name, here = declared_block(pool), current_slot(now)
+        blocked = [row for row in store.taken(connection, pool.number) if not row.tenant and row.until > here]
+        by_hand = [(row.first, row.until, row.gpus) for row in blocked if row.reservation != name]
+        windows = [
+            (max(each.first, here), each.until, pool.gpus if each.gpus is None else each.gpus)
+            for each in declared.maintenance
+            if each.until > here
+        ]
+        wanted = [
+            (first, until, min(gpus, pool.gpus - used))
+            for begins, ends, gpus in decide.levels(windows)
+            if gpus
+            for first, until, used in decide.levels(by_hand, first=begins, until=ends)
+        ]
+        standing = [(max(row.first, here), row.until, row.gpus) for row in blocked if row.reservation == name]
+        if _profile(standing) == _profile(wanted):
+            return None
+        release(connection, name)
+        moved: dict[str, Reservation] = {}
+        for row in _profile(wanted):
+            moved |= self._make_room(connection, pool, row, now=now)
+            self._fill_up(connection, pool, name, [row])
+        record_change(connection, now=now, actor=who, action="pool.maintained", subject=f"pool/{pool.id}"[:160])
+        self._replan_all(connection, moved.values(), now=now, who=who, why=MAINTENANCE)
+        return list(moved)
+
+    def _make_room(
+        self, connection: sa.Connection, pool: Pool, wanted: tuple[int, int, int], *, now: float
+    ) -> dict[str, Reservation]:
+        """Takes reservations out, the least urgent first, until so many GPUs are free in the window; or none is left.
+        `wanted`: (first, until, GPUs)."""
+        first, until, gpus = wanted
+        moved: dict[str, Reservation] = {}
+        while peak(connection, pool.number, first, until) + gpus > pool.gpus:
+            victim = self._least_urgent(connection, pool, first, until, now=now)
+            if victim is None:  # only other blocks are left
+                break
+            release(connection, victim.id)
+            moved[victim.id] = victim
+        return moved
 
     def _block(
         self,
@@ -160,21 +200,17 @@ class Upkeep(LifeService):
         now: float,
         who: str,
         why: Why,
-        name: str = "",
     ) -> list[str]:
         moved: dict[str, Reservation] = {}
         for pool, wanted in taken:
-            while peak(connection, pool.number, first, until) + wanted > pool.gpus:
-                victim = self._least_urgent(connection, pool, first, until, now=now)
-                if victim is None:  # only other blocks are left
-                    break
-                release(connection, victim.id)
-                moved[victim.id] = victim
-            self._fill_up(connection, pool, name or f"block-{self._new_id()}", [(first, until, wanted)])
+            moved |= self._make_room(connection, pool, (first, until, wanted), now=now)
+            self._fill_up(connection, pool, f"block-{self._new_id()}", [(first, until, wanted)])
         self._replan_all(connection, moved.values(), now=now, who=who, why=why)
         return list(moved)
 
-    def _resize(self, connection: sa.Connection, pool: Pool, gpus: int, *, now: float, who: str) -> list[str]:
+    def _resize(
+        self, connection: sa.Connection, pool: Pool, gpus: int, *, now: float, who: str, fill: bool = True
+    ) -> list[str]:
         self._pass_time(connection, now=now)
         blocks: dict[str, list[tuple[int, int, int]]] = {}
         moved: dict[str, Reservation] = {}
@@ -205,7 +241,8 @@ class Upkeep(LifeService):
         for name, rows in blocks.items():
             self._fill_up(connection, smaller_pool, name, rows)
         self._replan_all(connection, moved.values(), now=now, who=who, why=SMALLER)
-        self._fill(connection, now=now)
+        if fill:
+            self._fill(connection, now=now)
         return list(moved)
 
     @staticmethod
@@ -260,6 +297,17 @@ class Upkeep(LifeService):
             tell(connection, made, now=now, kind="re-planned", en=en, ja=ja)
             return
         displace(connection, held, now=now, who=who, why=why, new_id=self._new_id)
+
+
+def _profile(rows: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """(first, until, GPUs) of each stretch in which so many are taken, and more than none."""
+    found: list[tuple[int, int, int]] = []
+    for first, until, gpus in decide.levels(rows):
+        if not gpus:
+            continue
+        before = found.pop() if found and found[-1][1:] == (first, gpus) else (first, first, gpus)
+        found.append((before[0], until, gpus))
+    return found
 
 
 class _Undone(Exception):

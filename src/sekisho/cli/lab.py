@@ -117,8 +117,8 @@ def measure(*, pings: int, rounds: int, as_json: bool) -> None:
                 f"{each.a}–{each.b}",
                 f"{each.set_ms:g}",
                 f"{each.p50_error_ms:+.3f}",
-                f"{each.p99_error_ms:+.3f}",
-                f"{each.max_error_ms:+.3f}",
+                f"{each.p99_error_ms:.3f}",
+                f"{each.max_error_ms:.3f}",
                 f"{each.lost}/{each.count}",
                 _verdict(each.held),
             )

@@ -259,8 +259,9 @@ class Ending:
         return how != LOST
 
     def _decide(self, status: int) -> int:
-        """Write the decision of an answered passage. DECIDED: `_account` is still to be called, after the answer has
-        left; FINISHED: it is not; LOST: the client does not get the rest of a guarded answer."""
+        """Write the decision of an answered passage and give back what it held. DECIDED: `_account` is still to be
+        called, after the answer has left; FINISHED: it is not; LOST: the client does not get the rest of a guarded
+        answer."""
         lane, gateway, tokens = self._lane, self.gateway, self._tokens
         if self._attempts or lane is None or tokens is None or gateway.on_decision is not None:
             return FINISHED if self._finish("completed", status) else LOST
@@ -287,7 +288,11 @@ class Ending:
             self._hashed,
             self._commit_answer.hexdigest() if self.bytes_out else "",
         )
-        if not gateway.journal.decide(self.id, record, guarded=self.guarded):
+        recorded = gateway.journal.decide(self.id, record, guarded=self.guarded)
+        # Before the answer leaves: its client may ask again at once, and another worker may hear it.
+        self._settle(tokens)
+        self._free_slot()
+        if not recorded:
             gateway.metrics.unrecorded += 1
             if self.guarded:
                 self._account()
@@ -296,7 +301,7 @@ class Ending:
         return DECIDED
 
     def _account(self) -> None:
-        """What nobody waits for: the numbers of a passage that was decided, and what it held."""
+        """What nobody waits for: the numbers of a passage that was decided."""
         lane, gateway, tokens = self._lane, self.gateway, self._tokens
         assert lane is not None and tokens is not None
         first_byte = self._first_byte
@@ -311,8 +316,6 @@ class Ending:
         counts[0] += tokens.tokens_in
         counts[1] += tokens.tokens_out
         counts[2] += tokens.cached
-        self._settle(tokens)
-        self._free_slot()
 
     def _settle(self, tokens: Tokens | None) -> None:
         """Give the tenant's slots back, and what was reserved but not used (or charge what was used beyond it)."""

@@ -179,6 +179,7 @@ class ClientConnection:
             self._state = _BUSY
             self.deadline = _NEVER
             if passage.tenant is None and not gateway.may_answer_stranger():
+                gateway.under_way -= 1  # nothing is written of it
                 self.cut()
                 return False
             if refusal_.status == 401:

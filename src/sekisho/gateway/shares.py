@@ -135,7 +135,7 @@ class Place:
     def take(self) -> bool:
         """A slot for the owner, if it is within its share and one is there for it."""
         claims, board = self.claims, self._board
-        if not claims.shared or board.total(self._running) >= self.slots:
+        if not claims.shared or self.running >= self.slots:
             return False
         board.lock()
         found = board.total(self._running) < self.slots and self._seize(claims.free())

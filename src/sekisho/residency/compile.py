@@ -435,10 +435,14 @@ class _Routes:
         ]
         chosen = [(index, verdict) for index, verdict in said if isinstance(verdict, Allowed)]
         if not chosen:
-            reasons = [suspended_reason(self._endpoints[index]) for index in candidates if index in self._suspended]
-            for _, verdict in said:
+            denied = dict(said)
+            reasons: list[Reason] = []
+            for index in candidates:
+                verdict = denied.get(index)
                 if isinstance(verdict, Denied):
                     reasons += verdict.reasons
+                elif verdict is None:
+                    reasons.append(suspended_reason(self._endpoints[index]))
             closed_by = dict.fromkeys(reason.rule for reason in reasons)
             return Closed(rules=tuple(closed_by), reasons=bounded_reasons(reasons))
         untils = [verdict.valid_until for _, verdict in chosen]

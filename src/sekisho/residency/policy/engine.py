@@ -39,7 +39,7 @@ POLICY_ERROR = "policy-error"
 UNKNOWN_PROFILE = "unknown-profile"
 # Enough for thousands of sites under dozens of profiles; past it everything is asked again, once.
 _MAX_KEPT = 200_000
-_MAX_KEPT_OF_KIND = 20_000
+_MAX_KEPT_OF_KIND = 1_000
 _MAX_KINDS = 4_000  # of tenants, times classes
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _INFINITE = float("inf")
@@ -148,8 +148,8 @@ class CedarPolicy:
                 continue
             kept = kept_here.get(number)
             if kept is None or not kept.since <= now < kept.until:
-                if len(kept_here) >= _MAX_KEPT_OF_KIND:
-                    kept_here.clear()
+                if len(kept_here) >= max(2 * len(facts), _MAX_KEPT_OF_KIND):
+                    kept_here.clear()  # most are of facts that have changed since
                 kept = kept_here[number] = self._keep(tenant, data_class, each, now=now)
             verdict = kept.verdict
             if guarded and isinstance(verdict, Allowed):
