@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from sekisho.assembly.config import load_config
 from sekisho.gateway.settings import EndpointSnapshot, WorkerSnapshot
+from support.background import SOAK
 from support.control import decision, refusal, write_segment
 
 pytestmark = [pytest.mark.browser, pytest.mark.journey]
@@ -232,6 +233,8 @@ def test_every_screen_is_accessible_and_fits(
                 page.goto(console.url + path)
                 assert page.locator("html").get_attribute("lang") == language
                 assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], (path, name)
+                if not SOAK and (language, name) not in (("ja", "phone"), ("en", "desktop")):
+                    continue  # the same elements with other words: half of it finds what there is to find
                 page.evaluate(AXE)
                 found = page.evaluate("axe.run()")
                 violations = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]]

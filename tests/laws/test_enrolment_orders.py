@@ -20,6 +20,7 @@ from sekisho.federation.errors import AgentRefused, Conflict, EnrolmentRefused, 
 from sekisho.federation.signing import pin_of_spki, spki_of
 from sekisho.kernel.errors import SekishoError
 from sekisho.runtime.database import Database, sqlite_url
+from support.background import SOAK
 from support.sites import NOW, VALIDITY_S, FakeAgent, Office
 
 SITES = ("ishikari-2", "tokyo-9")
@@ -168,4 +169,4 @@ class Enrolment(RuleBasedStateMachine):
 
 
 TestEnrolment = Enrolment.TestCase
-TestEnrolment.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestEnrolment.settings = settings(max_examples=200 if SOAK else 30, stateful_step_count=30, deadline=None)

@@ -19,6 +19,7 @@ from sekisho.residency.location.decide import decide
 from sekisho.residency.location.earth import LIGHT_KM_PER_MS, point, radius_km
 from sekisho.residency.location.land import Ball, Country, Land, excess_km, natural_earth
 from sekisho.residency.location.model import Claim, Sighting
+from support.background import SOAK
 
 NOW = 1_800_000_000.0
 
@@ -110,7 +111,7 @@ def cases(draw: st.DrawFn) -> tuple[list[tuple[str, Shape]], tuple[float, float]
     return [("JP", home), *(("US", each) for each in abroad)], (anchor[1], anchor[0]), sightings, seed
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=1000 if SOAK else 120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cases())
 def test_proven_means_that_no_foreign_point_can_be_reached(
     case: tuple[list[tuple[str, Shape]], tuple[float, float], list[Sighting], int],
@@ -144,7 +145,28 @@ def test_proven_means_that_no_foreign_point_can_be_reached(
                 assert not reached(latitude, longitude, later), "a margin that is not there"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_wide_disc_takes_nothing_from_what_a_narrow_one_proves() -> None:
+    """Else a landmark that answers too late to count would make the proof stronger by dropping out."""
+    land = packed(
+        [
+            ("JP", [(-180.0, 89.95), (-179.95, 89.95), (-179.95, 90.0), (-180.0, 90.0)]),
+            ("US", [(-180.0, -90.0), (-179.95, -90.0), (-179.95, -89.95), (-180.0, -89.95)]),
+        ]
+    )
+    claim = Claim(site="s", country="JP", latitude=89.97, longitude=-179.99)
+
+    def seen(landmark: str, rtt_ms: float) -> Sighting:
+        return Sighting(
+            landmark=landmark, latitude=89.9, longitude=0.0, position_error_km=0.0, rtt_ms=rtt_ms, at=NOW
+        )  # fmt: skip
+
+    narrow = decide(claim, [seen("near", 1.0)], land, now=NOW, validity_s=60.0)
+    both = decide(claim, [seen("near", 1.0), seen("late", 60.0)], land, now=NOW, validity_s=60.0)
+    assert narrow.verdict == both.verdict == "proven"
+    assert both.margin_km >= narrow.margin_km > 5000
+
+
+@settings(max_examples=500 if SOAK else 60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cases(), st.sampled_from([0.1, 1.0, 10.0]))
 def test_congestion_makes_a_proof_weaker_and_never_wrong(
     case: tuple[list[tuple[str, Shape]], tuple[float, float], list[Sighting], int], delay_ms: float

@@ -117,22 +117,44 @@ def _foreign(claim: Claim, balls: Sequence[Ball], land: Land) -> Nearest | None:
     def foreign(country: Country) -> bool:
         return country.code != claim.country
 
-    nearest = land.nearest(balls, foreign)
     below = next(filter(foreign, land.countries_at(claim.latitude, claim.longitude)), None)
     if below is not None:
         # Whatever the outlines say: the declared place itself is abroad, and it is as far inside as it can be.
         here = excess_km(point(claim.latitude, claim.longitude), balls)
+        nearest = land.nearest(balls, foreign)
         value = min(here, 0.0) if nearest is None else min(here, 0.0, nearest.excess_km)
         return Nearest(excess_km=value, country=below, latitude=claim.latitude, longitude=claim.longitude)
-    if nearest is None:
-        return None
-    # Grown by more than this, the discs leave the hemisphere, and with it what was said above.
-    room = WIDEST_KM - max(ball.radius_km for ball in balls)
-    if nearest.excess_km > room:
-        return Nearest(
-            excess_km=room, country=nearest.country, latitude=nearest.latitude, longitude=nearest.longitude
+    return _best(claim, balls, land)
+
+
+def _best(claim: Claim, balls: Sequence[Ball], land: Land) -> Nearest | None:
+    """The largest excess that any of the discs give, without the widest where that allows more.
+
+    Grown by more than what is left to the hemisphere, discs say nothing any more: a wide one limits the margin that
+    the narrow ones prove alone. So a landmark that answers late makes the proof no stronger by dropping out.
+    """
+
+    def foreign(country: Country) -> bool:
+        return country.code != claim.country
+
+    best: Nearest | None = None
+    rest = sorted(balls, key=lambda ball: ball.radius_km)
+    while rest:
+        nearest = land.nearest(rest, foreign)
+        if nearest is None:
+            return None
+        room = WIDEST_KM - rest.pop().radius_km
+        within = Nearest(
+            excess_km=min(nearest.excess_km, room),
+            country=nearest.country,
+            latitude=nearest.latitude,
+            longitude=nearest.longitude,
         )
-    return nearest
+        if best is None or within.excess_km > best.excess_km:
+            best = within
+        if nearest.excess_km <= room:
+            break  # with fewer discs foreign land is only nearer
+    return best
 
 
 def _home_in_reach(claim: Claim, balls: Sequence[Ball], land: Land) -> bool:
