@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from sekisho.federation.model import Endpoint, Federation, Operator, Site, Tenant
 from sekisho.kernel.classes import DataClass
-from sekisho.residency.compile import MAX_REASONS, compile_table, next_expiry
+from sekisho.residency.compile import compile_table, next_expiry
 from sekisho.residency.decide import BuiltinPolicy
 from sekisho.residency.model import ANYBODY, Allowed, Denied, EndpointFacts, Policy, Reason, TenantFacts, Verdict
+from sekisho.residency.routes import MAX_REASONS
 from sekisho.residency.table import Closed, RouteSet, RouteTable
 
 NOW = 1_800_000_000.0
@@ -255,8 +256,8 @@ class WrittenByAnybody:
 
     def decide_each(
         self, tenant: TenantFacts, data_class: DataClass, facts: Sequence[EndpointFacts], *, now: float
-    ) -> list[Verdict]:
-        return [self.decide(tenant, data_class, each, now=now) for each in facts]
+    ) -> tuple[list[Verdict], list[float]]:
+        return [self.decide(tenant, data_class, each, now=now) for each in facts], [math.inf] * len(facts)
 
 
 DENIALS = st.frozensets(st.tuples(st.sampled_from(DataClass), st.sampled_from([f"s{n}" for n in range(5)])))

@@ -7,10 +7,12 @@ from functools import cache
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sekisho.federation.model import Declaration, Endpoint, Federation, Operator, Site, Tenant
 from sekisho.kernel.classes import DataClass
+from sekisho.residency.compile import Compiler
 from sekisho.residency.decide import BuiltinPolicy
 from sekisho.residency.model import (
     ANYBODY,
@@ -19,11 +21,13 @@ from sekisho.residency.model import (
     Denied,
     EndpointFacts,
     LocationFacts,
+    SiteEvidence,
     TenantFacts,
     Verdict,
 )
 from sekisho.residency.policy.bundle import Bundle, bundle_of, default_bundle
 from sekisho.residency.policy.engine import CedarPolicy
+from sekisho.residency.verdicts import declared_until
 
 NOW = 1_800_000_000.0
 COUNTRIES = ("JP", "US", "GB")
@@ -284,3 +288,89 @@ def test_narrower_policy_never_allows_more(facts: EndpointFacts, one: str, two: 
     )
     narrow = CedarPolicy(added(rule), jurisdiction="JP").decide(ANYBODY, data_class, facts, now=NOW)
     assert not allowed(narrow) or allowed(cedar().decide(ANYBODY, data_class, facts, now=NOW))
+
+
+def two_of_each() -> Federation:
+    """Sites that the rules tell apart, two endpoints at each, one of them for one tenant and for a while."""
+    sites = tuple(
+        Site(
+            id=f"s{n}", operator="o", name="", country="US" if n == 3 else "JP",
+            valid_until=NOW + 900 if n == 2 else None,
+            declaration=Declaration(law="JP", owner_country="JP", foreign_owned_percent=0, operator_can_read=n == 1),
+        )
+        for n in range(4)
+    )  # fmt: skip
+    endpoints = tuple(
+        Endpoint(id=f"e{n}", site=f"s{n % 4}", url="http://x/v1", models=("a", "b")[: 1 + n % 2]) for n in range(8)
+    )
+    window = Endpoint(
+        id="own", site="s0", url="http://x/v1", models=("b", "c"), tenants=("t1",), open_until=NOW + 1200
+    )
+    tenants = tuple(
+        Tenant(id=f"t{n}", name="", floor=DataClass(n % 4), profiles=profiles)
+        for n, profiles in enumerate(
+            ((), ("seal-2",), ("confidential-computing",), ("gov-cloud", "ismap"), ("none",))
+        )
+    )
+    return Federation(
+        operators=(Operator(id="o", name="", country="JP", law="JP"),), sites=sites, endpoints=(*endpoints, window),
+        tenants=tenants, keys=(), aliases={},
+    )  # fmt: skip
+
+
+STANDING = st.builds(
+    lambda level, verdict, age, left: SiteEvidence(
+        attestation=msgspec.convert(
+            {"kind": "tdx", "level": level, "at": NOW - age, "until": NOW + left}, AttestationFacts
+        ),
+        location=msgspec.convert(
+            {"verdict": verdict, "margin_km": 10, "at": NOW - age, "until": NOW + 2 * left}, LocationFacts
+        ),
+    ),
+    st.sampled_from(("none", "contraindicated", "warning", "affirming")),
+    st.sampled_from(("declared", "contradicted", "consistent", "proven")),
+    st.sampled_from((0, 60, 3500, 86_300)),
+    st.sampled_from((0, 30, 700, 1e6)),
+)
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from((0.0, 0.0, 1.0, 25.0, 60.0, 600.0, 90_000.0, -50.0, -700.0)),
+        st.none() | st.tuples(st.integers(0, 3), STANDING),
+        st.sampled_from((frozenset[str](), frozenset[str](), frozenset({"e1"}))),
+    ),
+    min_size=2,
+    max_size=7,
+)
+
+
+def standing(left_s: float) -> SiteEvidence:
+    return SiteEvidence(attestation=attested("affirming", until=NOW + left_s))
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS)
+# evidence runs out, and the clock is put back to before that
+@example([(0.0, (0, standing(30)), frozenset()), (60.0, None, frozenset()), (-50.0, None, frozenset())])
+def test_the_next_table_is_what_a_first_one_would_be(
+    steps: list[tuple[float, tuple[int, SiteEvidence] | None, frozenset[str]]],
+) -> None:
+    federation, policy, compiler = two_of_each(), cedar(), Compiler()
+    now, evidence = NOW, dict[str, SiteEvidence]()
+    for later, change, suspended in steps:
+        now += later
+        if change is not None:
+            evidence = evidence | {f"s{change[0]}": change[1]}
+        tables = [
+            made.compile(
+                federation, policy, version=1, now=now, jurisdiction="JP", evidence_validity_s=3200.0,
+                salts={tenant.id: b"salt" for tenant in federation.tenants}, evidence=evidence, suspended=suspended,
+            )
+            for made in (compiler, Compiler())
+        ]  # fmt: skip
+        assert tables[0] == tables[1]
+
+
+@given(st.floats(0, 4e9), st.floats(1, 366 * 86_400))
+def test_a_declaration_never_holds_longer_than_it_may_and_hardly_less(now: float, validity_s: float) -> None:
+    until = declared_until(now, validity_s)
+    assert now + validity_s * 0.96 < until <= now + validity_s

@@ -21,8 +21,8 @@ from sekisho.federation.model import Endpoint, Federation, Pool
 from sekisho.kernel.classes import DataClass
 from sekisho.kernel.clock import Clock
 from sekisho.kernel.errors import SekishoError
-from sekisho.residency.compile import facts_of, tenant_facts, verdicts_of
 from sekisho.residency.model import Allowed, Verdict
+from sekisho.residency.verdicts import facts_of, tenant_facts, verdicts_of
 from sekisho.runtime.database import Database
 
 _log = logging.getLogger(__name__)

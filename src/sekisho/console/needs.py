@@ -11,9 +11,9 @@ from sekisho.console.evidence import state_of
 from sekisho.console.facts import Facts
 from sekisho.console.i18n import Translator
 from sekisho.console.render import with_query
-from sekisho.residency.compile import ENDPOINT_SUSPENDED
 from sekisho.residency.evidence import ATTESTATION
 from sekisho.residency.policy.service import CONFIGURATION
+from sekisho.residency.routes import ENDPOINT_SUSPENDED
 from sekisho.residency.table import Closed, TenantEntry
 
 # A worker takes a new table within a second; this much later something is wrong.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import assert_never
@@ -77,9 +78,10 @@ class BuiltinPolicy:
 
     def decide_each(
         self, tenant: TenantFacts, data_class: DataClass, facts: Sequence[EndpointFacts], *, now: float
-    ) -> list[Verdict]:
-        """The same for each, in their order."""
-        return [self.decide(tenant, data_class, each, now=now) for each in facts]
+    ) -> tuple[list[Verdict], list[float]]:
+        """The same for each, in their order, and until when it holds."""
+        verdicts = [self.decide(tenant, data_class, each, now=now) for each in facts]
+        return verdicts, [each.evidence_until if each.evidence_until > now else math.inf for each in facts]
 
     def _abroad(self, data_class: DataClass, facts: EndpointFacts) -> Reason:
         here_en, here_ja = country_label(self.jurisdiction, "en"), country_label(self.jurisdiction, "ja")

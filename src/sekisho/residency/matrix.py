@@ -8,8 +8,9 @@ import msgspec
 
 from sekisho.federation.model import Federation
 from sekisho.kernel.classes import DataClass
-from sekisho.residency.compile import facts_of, in_window, suspended_reason, verdicts_of
 from sekisho.residency.model import ANYBODY, Allowed, Denied, Policy, Reason, SiteEvidence, TenantFacts, Verdict
+from sekisho.residency.routes import in_window, suspended_reason
+from sekisho.residency.verdicts import facts_of, verdicts_of
 
 
 class EndpointVerdict(msgspec.Struct, frozen=True, kw_only=True):

@@ -125,6 +125,7 @@ class Policy(Protocol):
 
     def decide_each(
         self, tenant: TenantFacts, data_class: DataClass, facts: Sequence[EndpointFacts], *, now: float
-    ) -> list[Verdict]:
-        """What `decide` says of each, in their order."""
+    ) -> tuple[list[Verdict], list[float]]:
+        """What `decide` says of each, in their order; and until when (Unix seconds, later than now) it says that of
+        the same facts."""
         ...

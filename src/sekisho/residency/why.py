@@ -8,9 +8,10 @@ import msgspec
 
 from sekisho.federation.model import Federation
 from sekisho.kernel.classes import DataClass
-from sekisho.residency.compile import bounded_reasons, tenant_facts
 from sekisho.residency.matrix import EndpointVerdict, decide_all
 from sekisho.residency.model import Allowed, Denied, Policy, Reason, SiteEvidence, Verdict
+from sekisho.residency.routes import bounded_reasons
+from sekisho.residency.verdicts import tenant_facts
 
 __all__ = ["EndpointVerdict", "Explanation", "explain"]
 

@@ -47,8 +47,8 @@ def test_three_counts_say_the_same_and_only_the_line_in_use_says_anything(lab: L
 def test_a_changed_line_is_as_long_as_it_is_set(lab: Lab) -> None:
     lab.link("tokyo", "osaka").set(delay_ms=40)
     trips = sorted(trip for trip in ping(lab, "tokyo", "osaka") if trip is not None)
-    # What handling a packet needs is taken off as a constant, so a fast machine may be a little early: by less than the
-    # error that the laboratory promises. The median of a busy machine may be longer.
+    # What handling a packet needs is taken off as a constant, so a fast machine may be a little early: by less than
+    # the error that the laboratory promises. The median of a busy machine may be longer.
     assert trips[0] > 80 - 0.5
     assert trips[len(trips) // 2] < 85
 

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sekisho.assembly.config import load_config
 from sekisho.federation.model import ApiKey, Endpoint, Federation, Limits, Operator, Site, Tenant
 from sekisho.kernel.classes import DataClass
-from sekisho.residency.compile import MAX_REASONS, CompileRefused, compile_table, next_expiry
+from sekisho.residency.compile import CompileRefused, compile_table, next_expiry
 from sekisho.residency.decide import BuiltinPolicy
+from sekisho.residency.routes import MAX_REASONS
 from sekisho.residency.table import Closed, RouteSet, RouteTable, open_table, sign_table
 from sekisho.residency.why import explain
 

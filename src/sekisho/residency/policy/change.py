@@ -8,10 +8,12 @@ import msgspec
 
 from sekisho.federation.model import Endpoint, Federation
 from sekisho.kernel.classes import DataClass
-from sekisho.residency.compile import bounded_reasons, facts_of, own_endpoints, tenant_facts, verdicts_of
+from sekisho.residency.compile import own_endpoints
 from sekisho.residency.model import Allowed, Denied, Policy, Reason, SiteEvidence, TenantFacts, Verdict
 from sekisho.residency.policy.engine import CedarPolicy
 from sekisho.residency.policy.reach import Widening, widenings
+from sekisho.residency.routes import bounded_reasons
+from sekisho.residency.verdicts import facts_of, tenant_facts, verdicts_of
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):

@@ -123,14 +123,15 @@ class CedarPolicy:
     def decide(self, tenant: TenantFacts, data_class: DataClass, facts: EndpointFacts, *, now: float) -> Verdict:
         """Allowed until the earliest instant at which this would not be so any more, or Denied with every rule that
         says no. A tenant with a profile that does not exist is denied everything."""
-        return self.decide_each(tenant, data_class, (facts,), now=now)[0]
+        return self.decide_each(tenant, data_class, (facts,), now=now)[0][0]
 
     def decide_each(
         self, tenant: TenantFacts, data_class: DataClass, facts: Sequence[EndpointFacts], *, now: float
-    ) -> list[Verdict]:
-        """The same for each, in their order: of a thousand sites and ten kinds of tenants most stay as they were."""
+    ) -> tuple[list[Verdict], list[float]]:
+        """The same for each, in their order, and until when it holds: of a thousand sites and ten kinds of tenants
+        most stay as they were."""
         if not self.profiles.issuperset(tenant.profiles):
-            return [_unknown_profile(tenant, each, self.profiles) for each in facts]
+            return [_unknown_profile(tenant, each, self.profiles) for each in facts], [_INFINITE] * len(facts)
         tenant = self.kind_of(tenant)
         plan = self.plan(tenant, data_class)
         guarded = data_class.guarded
@@ -141,10 +142,13 @@ class CedarPolicy:
                 self._kept.clear()
             kept_here = self._kept[tenant, data_class] = {}
         found: list[Verdict] = []
+        same: list[float] = []
         for each, number in zip(facts, numbered, strict=True):
             until = each.evidence_until
             if not until > now or (plan.fresh and not guarded):
-                found.append(self._decide(tenant, data_class, each, now=now)[0])
+                verdict, same_until = self._decide(tenant, data_class, each, now=now)
+                found.append(verdict)
+                same.append(min(same_until, until) if until > now else same_until)
                 continue
             kept = kept_here.get(number)
             if kept is None or not kept.since <= now < kept.until:
@@ -155,7 +159,8 @@ class CedarPolicy:
             if guarded and isinstance(verdict, Allowed):
                 verdict = Allowed(rules=verdict.rules, valid_until=min(kept.closes_at, until))
             found.append(verdict)
-        return found
+            same.append(kept.until if kept.until < until else until)
+        return found, same
 
     def _keep(self, tenant: TenantFacts, data_class: DataClass, facts: EndpointFacts, *, now: float) -> _Kept:
         """The verdict for these facts as if the declaration stood for ever, and how long it is the same."""

@@ -16,7 +16,6 @@ import msgspec
 
 from sekisho.federation.model import Endpoint, Federation, Operator, Site, Tenant
 from sekisho.kernel.classes import DataClass
-from sekisho.residency.compile import facts_of, tenant_facts
 from sekisho.residency.model import (
     ANYBODY,
     Allowed,
@@ -30,6 +29,7 @@ from sekisho.residency.model import (
     SiteEvidence,
     TenantFacts,
 )
+from sekisho.residency.verdicts import facts_of, tenant_facts
 
 T = TypeVar("T", Operator, Site, Tenant)
 GUARDED = tuple(each for each in DataClass if each.guarded)
