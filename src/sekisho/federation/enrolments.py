@@ -54,6 +54,15 @@ site_agent = sa.Table(
     sa.Column("report", sa.Text, nullable=False),
 )
 
+# Every key that an agent changed to; those that it came with are in its enrolment.
+site_key = sa.Table(
+    "site_key",
+    metadata,
+    sa.Column("pin", sa.String(80), primary_key=True),
+    sa.Column("site", sa.String(64), nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
 # Of every site, configured ones too: out of all routes in one step.
 site_state = sa.Table(
     "site_state",
@@ -201,13 +210,10 @@ def remove_agent(connection: sa.Connection, site: str) -> None:
 
 
 def pin_in_use(connection: sa.Connection, pin: str) -> bool:
-    """Whether this key was ever handed in, whatever became of it: a key that was rejected, replaced or retired stays
-    out."""
+    """Whether this key was ever handed in, whatever became of it: one that was rejected, replaced, changed or retired
+    stays out."""
     found = connection.scalar(sa.select(site_enrolment.c.id).where(site_enrolment.c.pin == pin).limit(1))
-    return (
-        found is not None
-        or connection.scalar(sa.select(site_agent.c.site).where(site_agent.c.pin == pin)) is not None
-    )
+    return found is not None or connection.scalar(sa.select(site_key.c.site).where(site_key.c.pin == pin)) is not None
 
 
 def advance(connection: sa.Connection, site: str, *, pin: str, counter: int) -> bool:
@@ -228,7 +234,8 @@ def moved(connection: sa.Connection, site: str, *, at: float) -> None:
     connection.execute(site_agent.update().where(site_agent.c.site == site).values(since=at))
 
 
-def rekey(connection: sa.Connection, site: str, *, spki: str, pin: str) -> None:
+def rekey(connection: sa.Connection, site: str, *, spki: str, pin: str, now: float) -> None:
+    connection.execute(site_key.insert().values(pin=pin, site=site, at=now))
     connection.execute(site_agent.update().where(site_agent.c.site == site).values(spki=spki, pin=pin))
 
 

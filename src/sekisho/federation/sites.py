@@ -202,7 +202,7 @@ class SiteService:
                 raise Conflict("the key was changed a moment ago", hint="nothing needs to be done")
             if sql.pin_in_use(connection, pin):
                 raise EnrolmentRefused("this key was used before", code="enrol.key_used", hint="make a new one")
-            sql.rekey(connection, agent.site, spki=spki, pin=pin)
+            sql.rekey(connection, agent.site, spki=spki, pin=pin, now=now)
             record_change(
                 connection,
                 now=now,

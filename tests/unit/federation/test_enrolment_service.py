@@ -312,6 +312,20 @@ def test_a_rotated_key_takes_the_place_of_the_old_one(office: Office) -> None:
     assert "site.key_rotated" in actions(office.database, "site/ishikari-2")
 
 
+def test_a_key_that_was_changed_to_and_replaced_comes_back_at_no_site(office: Office) -> None:
+    """Enrolments have the keys that agents came with; this one is in none."""
+    agent, other = office.enrolled(), office.enrolled("tokyo-9")
+    new = ec.generate_private_key(ec.SECP256R1())
+    found = office.sites.authenticate(agent.request(b"", now=NOW), now=NOW)
+    office.sites.rotate(found, spki=spki_of(new.public_key()), proof=agent.rotation(new), now=NOW)
+    FakeAgent("ishikari-2").enrol(office, office.invite(replace=True).token, office.declare())
+    office.enrolment.approve("ishikari-2", pin=None, now=NOW + 1, actor="test")
+    found = office.sites.authenticate(other.request(b"", now=NOW + 2), now=NOW + 2)
+    with pytest.raises(EnrolmentRefused) as caught:
+        office.sites.rotate(found, spki=spki_of(new.public_key()), proof=other.rotation(new), now=NOW + 2)
+    assert caught.value.code == "enrol.key_used"
+
+
 # -- what a heart-beat does
 
 

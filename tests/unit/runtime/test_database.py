@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 
-from sekisho.assembly.schema import DatabaseTooNew, migrate
+from sekisho.assembly.schema import DatabaseTooNew, alembic_config, migrate
+from sekisho.federation.enrolments import site_key
 from sekisho.runtime.changes import change_log, changes, record_change
 from sekisho.runtime.database import Database, DatabaseUnavailable, metadata, sqlite_url
 from sekisho.runtime.database import postgresql_url as address
@@ -99,6 +101,23 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
     migrate(database)
     with database.read() as connection:
         assert len(changes(connection)) == 1
+
+
+def test_keys_that_agents_had_changed_to_are_remembered_from_the_log(database: Database) -> None:
+    config = alembic_config()
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0012")
+        for now in (1.0, 2.0):
+            record_change(
+                connection, now=now, actor="site/a", action="site.key_rotated", subject="site/a",
+                detail={"old": "sha256:0", "pin": f"sha256:{now:.0f}"},
+            )  # fmt: skip
+    migrate(database)
+    with database.read() as connection:
+        assert [tuple(row) for row in connection.execute(site_key.select().order_by(site_key.c.at))] == [
+            ("sha256:1", "a", 1.0), ("sha256:2", "a", 2.0),
+        ]  # fmt: skip
 
 
 def test_a_database_of_a_later_version_is_left_alone(database: Database) -> None:
