@@ -41,10 +41,10 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--only", help=f"peers, comma-separated: {','.join(known)}")
     names = [*(scenario.name for scenario in rounds.SCENARIOS), *EXTRAS]
     parser.add_argument("--scenarios", help=f"comma-separated: {','.join(names)}")
-    parser.add_argument("--rounds", type=int, help="3, or 2 with --quick")
+    parser.add_argument("--rounds", type=int, help="5, or 2 with --quick")
     parser.add_argument("--soak", default=None, help="how long memory is watched: 1m (default), 10m, …")
     parser.add_argument("--pace-ms", type=float, default=2.0, help="between two chunks of a stream")
-    parser.add_argument("--streams", type=int, default=600, help="streams a round")
+    parser.add_argument("--streams", type=int, default=1200, help="streams a round")
     parser.add_argument("--docs", action="store_true", help="write docs/ even when the run is not a whole one")
     parser.add_argument("--no-docs", action="store_true", help="leave docs/ as it is")
     parser.add_argument("--render", action="store_true", help="measure nothing; write docs/ from the raw results")
@@ -58,7 +58,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
         for name in wanted:
             if name not in offered:
                 parser.error(f"`{name}` is none of {', '.join(offered)}")
-    chosen.rounds = chosen.rounds or (2 if chosen.quick else 3)
+    chosen.rounds = chosen.rounds or (2 if chosen.quick else 5)
     chosen.soak_s = _seconds(chosen.soak or "1m", parser)
     chosen.whole = not (chosen.quick or chosen.only or chosen.scenarios)
     return chosen

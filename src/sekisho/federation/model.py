@@ -130,7 +130,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return self.tenants is None or tenant in self.tenants
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a tenant may use, for each model and in all; None means no limit."""
 
     requests_per_minute: int | None = None

@@ -129,14 +129,17 @@ class Gateway:
         if tenant.grants is None:
             return None
         key = (int(data_class), model)
-        share = tenant.shares.get(key)
+        shares = tenant.shares
+        if shares is None:
+            shares = tenant.shares = {}
+        share = shares.get(key)
         if share is None:
             grants = tenant.grants.get(key)
             if grants is None:
                 return None
             share = self.shares.find(tenant=tenant.entry.id, data_class=key[0], model=model, grants=grants)
             if share is not None:
-                tenant.shares[key] = share
+                shares[key] = share
         return share
 
     def remember(self, head: bytes, passage: Passage) -> None:
@@ -224,7 +227,7 @@ class Gateway:
             model for model, route in routes.items() if isinstance(route, Route) and route.current() is not None
         }
         names = sorted(usable | {alias for alias, model in table.aliases.items() if model in usable})
-        created = int(table.table.issued_at)
+        created = int(table.issued_at)
         return msgspec.json.encode(
             {
                 "object": "list",
@@ -362,7 +365,7 @@ class Gateway:
             at=time.time(),
             started_at=self.started_at,
             table_version=live.version if live else 0,
-            table_issued_at=live.table.issued_at if live else 0.0,
+            table_issued_at=live.issued_at if live else 0.0,
             policy=live.policy if live else "",
             connections=len(self.clients),
             in_flight=sum(endpoint.in_flight for endpoint in endpoints),

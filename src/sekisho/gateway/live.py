@@ -18,10 +18,10 @@ from sekisho.gateway.records import Lane
 from sekisho.gateway.shares import Share
 from sekisho.gateway.upstream import Endpoint, Target
 from sekisho.kernel.classes import DataClass
-from sekisho.residency.table import Closed, EndpointEntry, RouteSet, RouteTable, ShareEntry, TenantEntry
+from sekisho.residency.table import Closed, EndpointEntry, KeyEntry, RouteSet, RouteTable, ShareEntry, TenantEntry
 
 _RING_POINTS: Final = 48  # an endpoint; enough for an even share among up to a hundred
-_SLICE_S: Final = 0.002
+_SLICE_S: Final = 0.0005
 
 
 class Route:
@@ -178,7 +178,7 @@ class Tenant:
         self.lanes: dict[tuple[str, int, str, bytes, str], Lane] | None = None
         # (class, model) -> what is granted, and the share that was made of it on first use
         self.grants: dict[tuple[int, str], list[Grant]] | None = None
-        self.shares: dict[tuple[int, str], Share] = {}
+        self.shares: dict[tuple[int, str], Share] | None = None
         self._salted: Hash | None = None
         self.buffered = 0  # bytes of this tenant's bodies that the worker holds
 
@@ -195,19 +195,21 @@ class Tenant:
 class LiveTable:
     """One version of the route table, ready for requests."""
 
-    __slots__ = ("aliases", "endpoints", "key_ids", "keys", "policy", "shared", "table", "tenants", "version")
+    __slots__ = ("aliases", "endpoints", "issued_at", "key_ids", "keys", "policy", "shared", "tenants", "version")
 
     def __init__(self, table: RouteTable) -> None:
-        self.table = table
+        # Not the table itself: its ten thousand entries would all be freed in the one moment in which it is.
+        self.issued_at = table.issued_at
         self.version = table.version
         self.policy = table.policy
         self.aliases = table.aliases
         self.endpoints: dict[str, Endpoint] = {}
         self.tenants: list[Tenant] = []
         self.shared: set[str] = set()  # ids of endpoints with shares
-        # SHA-256 of the key -> (tenant, key id, expiry)
-        self.keys: dict[bytes, tuple[Tenant, str, float | None]] = {}
-        self.key_ids: dict[str, tuple[Tenant, str, float | None]] = {}
+        # By SHA-256 of the key, and by its id. The entries are the table's own: what is made for each of ten thousand
+        # keys is walked over by the garbage collector, and requests wait meanwhile.
+        self.keys: dict[bytes, KeyEntry] = {}
+        self.key_ids: dict[str, KeyEntry] = {}
 
 
 def limits_of(board: Board, tenant: Tenant, model: str) -> tuple[TenantLimits, ...]:
@@ -273,10 +275,18 @@ async def build(
             by_class.append({model: routes[i] for model, i in profile.routes.get(data_class.label, {}).items()})
             await paced.step()
         profiles.append(tuple(by_class))
-    old_tenants = {tenant.entry.id: tenant for tenant in previous.tenants} if previous else {}
-    for entry_ in table.tenants:
+    before = previous.tenants if previous else []
+    by_id: dict[str, Tenant] | None = None
+    for number, entry_ in enumerate(table.tenants):
         tenant = Tenant(entry_, profiles[entry_.profile])
-        known = old_tenants.get(entry_.id)
+        known: Tenant | None = before[number] if number < len(before) else None
+        if previous is not None and (known is None or known.entry.id != entry_.id):  # tenants came or went
+            if by_id is None:
+                by_id = {}
+                for each in before:
+                    by_id[each.entry.id] = each
+                    await paced.step()
+            known = by_id.get(entry_.id)
         if (
             known is not None
             and known.entry.limits == entry_.limits
@@ -289,7 +299,8 @@ async def build(
         _grant(live, share, endpoints)
         await paced.step()
     for key in table.keys:
-        live.keys[key.sha256] = live.key_ids[key.id] = (live.tenants[key.tenant], key.id, key.expires_at)
+        live.keys[key.sha256] = key
+        live.key_ids[key.id] = key
         await paced.step()
     return live
 

@@ -162,12 +162,12 @@ class Passage(Reading):
         if live is not self.table and live is not None and self.tenant is not None:
             self.table = live
             known = live.key_ids.get(self.key_id)
-            if known is None or (known[2] is not None and known[2] <= wall_time()):
+            if known is None or (known.expires_at is not None and known.expires_at <= wall_time()):
                 return of("auth.key_unknown")
             self.tenant.buffered -= self._counted
-            tenant = self.tenant = known[0]
+            tenant = self.tenant = live.tenants[known.tenant]
             tenant.buffered += self._counted
-            self._expires_at = known[2]
+            self._expires_at = known.expires_at
             if self.data_class is not None and tenant.floor > self.data_class:
                 self.data_class = tenant.floor
                 self.guarded = tenant.floor >= CONFIDENTIAL

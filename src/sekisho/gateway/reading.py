@@ -87,10 +87,10 @@ class Reading(Answering):
         if bearer[:7].lower() != b"bearer ":
             return of("auth.key_unknown")
         known = table.keys.get(self.gateway.sha256(bearer[7:].strip(b" ")).digest())
-        if known is None or (known[2] is not None and known[2] <= self.at_ms / 1000):
+        if known is None or (known.expires_at is not None and known.expires_at <= self.at_ms / 1000):
             return of("auth.key_unknown")
-        tenant, self.key_id, self._expires_at = known
-        self.tenant = tenant
+        self.key_id, self._expires_at = known.id, known.expires_at
+        tenant = self.tenant = table.tenants[known.tenant]
         data_class = tenant.floor
         wanted = headers.get(b"x-sekisho-class")
         if wanted is not None:

@@ -178,12 +178,20 @@ class Signer:
         return _encode(_Envelope(payload, self._key.sign(_signed(payload))))
 
 
+_HASHED = 256 * 1024  # bytes: about half a millisecond
+
+
 def read_table(data: bytes, key: Ed25519PublicKey) -> Generator[None, None, RouteTable]:
     """Check and read a table in small steps (a gateway serves between them). Raises TableRefused."""
     hint = "look at `sekisho status`; the gateway goes on with its last good table"
     try:
         envelope = _decode_envelope(data)
-        key.verify(envelope.signature, _signed(envelope.payload))
+        digest = hashlib.sha256()
+        payload_bytes = memoryview(envelope.payload)
+        for start in range(0, len(payload_bytes), _HASHED):
+            yield
+            digest.update(payload_bytes[start : start + _HASHED])
+        key.verify(envelope.signature, _CONTEXT + digest.digest())
         yield
         payload = _decode_payload(envelope.payload)
         rest = _decode_table(payload.rest)
