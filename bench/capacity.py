@@ -29,6 +29,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from bench.capacity_report import Report
+from sekisho.assembly.reservations import new_reservation_id
 from sekisho.assembly.schema import migrate
 from sekisho.capacity import search, tables
 from sekisho.capacity.audit import audit
@@ -121,8 +122,7 @@ def bench_search() -> None:
             if pool.fits(gpus, first, first + slots):
                 pool.add(first, first + slots, gpus)
                 used += slots * gpus
-                count += 1
-    form = "compiled" if search.__file__.endswith(".so") else "interpreted"
+        form = "compiled" if search.__file__.endswith(".so") else "interpreted"
     say("search: reservations in the index", f"{count:,} ({form})")
 
     def question() -> tuple[int, int, int]:
@@ -218,10 +218,8 @@ def _grouped(database: Database, name: str, clients: int, *, must: int) -> None:
 
     def client(number: int) -> None:
         dice = random.Random(number)
-        count = 0
         while (began := time.perf_counter()) < ends:
-            count += 1
-            wanted = booking(dice, f"rv-{number}-{count}")
+            wanted = booking(dice, new_reservation_id())
             if isinstance(writer.submit(wanted, who="bench").result(), Booked):
                 booked[number] += 1
             answers[number].append(time.perf_counter() - began)
@@ -292,7 +290,7 @@ def _client(  # noqa: PLR0917 - multiprocessing passes them by place
     times = []
     booked = retries = 0
     while (began := time.perf_counter()) < ends:
-        wanted = booking(dice, f"rv-{number}-{len(times)}", pools=pools, days=days)
+        wanted = booking(dice, new_reservation_id(), pools=pools, days=days)
         made, again = WAYS[way](database, wanted)
         booked += made
         retries += again

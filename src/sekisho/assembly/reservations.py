@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -50,9 +51,9 @@ class Reservations:
             tenants=lambda: frozenset(tenant.id for tenant in federation().tenants),
             sites=lambda: frozenset(site.id for site in federation().sites),
             clock=clock,
-            new_id=_new_id,
+            new_id=new_reservation_id,
         )
-        self._life = Upkeep(self._capacity, clock=clock, new_id=_new_id)
+        self._life = Upkeep(self._capacity, clock=clock, new_id=new_reservation_id)
         self.office = ReserveOffice(
             capacity=self._capacity,
             life=self._life,
@@ -110,8 +111,10 @@ class Reservations:
         self._capacity.close()
 
 
-def _new_id() -> str:
-    return f"rv-{secrets.token_hex(8)}"
+def new_reservation_id() -> str:
+    """Grows with the time (in steps of 16 ms): keys that come in their order fill the pages of an index one after the
+    other, where random ones make a commit write a page for each."""
+    return f"rv-{time.time_ns() >> 24:010x}{secrets.token_hex(5)}"
 
 
 def declared_of(pools: Iterable[Pool], *, now: float) -> list[Declared]:

@@ -193,7 +193,7 @@ class _Batch:
         self._index = index
         self._now = now
         self._rows: tuple[list[Any], ...] = ([], [], [], [])
-        self._divided = store.divided(connection)
+        self._divided = frozenset(int(pool) for (pool,) in raw.execute("SELECT DISTINCT pool FROM capacity_quota"))
 
     def decide(self, booking: Booking, *, who: str) -> Decision:
         body, placed = booking.body, booking.placement

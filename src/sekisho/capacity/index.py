@@ -43,7 +43,11 @@ class CapacityIndex:
             self._origin = today
             self.pools, self.free = {}, {}
         # Revisions only grow, and none of ours is ahead of the database: equal sums mean that each is equal.
-        count, total = connection.exec_driver_sql(_STANDS).one()
+        # By the driver: this is asked for every batch, and SQLAlchemy needs longer for it than SQLite.
+        cursor = connection.connection.cursor()
+        cursor.execute(_STANDS)
+        count, total = cursor.fetchone() or (0, 0)
+        cursor.close()
         if count == len(self.pools) and total == sum(pool.revision for pool in self.pools.values()):
             return
         pools = read_pools(connection)

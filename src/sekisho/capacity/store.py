@@ -333,11 +333,6 @@ def prune_changes(connection: sa.Connection, pool: int, *, before: int) -> None:
     connection.execute(tables.change.delete().where(column.pool == pool, column.revision < before))
 
 
-def divided(connection: sa.Connection) -> frozenset[int]:
-    """The pools that have quotas."""
-    return frozenset(int(pool) for pool in connection.scalars(sa.select(tables.quota.c.pool).distinct()))
-
-
 class EarlierKey(msgspec.Struct, frozen=True, kw_only=True):
     """What an idempotency key was used for."""
 
