@@ -14,13 +14,14 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, expect
 from running import free_ports, until
-from test_console import ARGUMENTS, AXE, DESKTOP, PHONE, browser
+from test_console import ARGUMENTS, DESKTOP, PHONE, browser
 
 from sekisho.assembly.app import build_app
 from sekisho.capacity import store
 from sekisho.capacity.authority import take
 from sekisho.capacity.grid import SLOTS_PER_DAY
 from sekisho.capacity.model import Part, Placement, Quota, Reservation, Wanted
+from support.accessible import assert_accessible
 from support.control import new_plane
 
 __all__ = ["ARGUMENTS", "browser"]  # the fixture, and what docs/pictures/make.py takes
@@ -177,7 +178,7 @@ def screens(reserved: Reserved) -> list[str]:
 def test_every_screen_is_accessible_and_fits(browser: Browser, reserved: Reserved, language: str) -> None:
     """axe finds nothing, and nothing sticks out on a desk or on a telephone."""
     page = enter(browser, reserved, language, bypass_csp=True)
-    for path in screens(reserved):
+    for number, path in enumerate(screens(reserved)):
         answer = page.goto(reserved.url + path)
         assert answer is not None
         assert answer.status == (404 if path.endswith("rv-0000") else 200), path
@@ -185,10 +186,7 @@ def test_every_screen_is_accessible_and_fits(browser: Browser, reserved: Reserve
         for size in (PHONE, DESKTOP):
             page.set_viewport_size(size)  # type: ignore[arg-type]
             assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], (path, size)
-        page.evaluate(AXE)
-        found = page.evaluate("axe.run()")
-        violations = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]]
-        assert violations == [], path
+            assert_accessible(page, language=language, turn=number)
     page.context.close()
 
 

@@ -25,9 +25,9 @@ from sekisho.residency.location.decide import decide, facts
 from sekisho.residency.location.land import natural_earth
 from sekisho.residency.location.model import Claim, Sighting
 from sekisho.residency.location.service import Kept
+from support.accessible import assert_accessible
 
 pytestmark = [pytest.mark.browser, pytest.mark.journey]
-AXE = (Path(__file__).parent / "vendor" / "axe-4.14.1.min.js").read_text()
 ARGUMENTS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 OSAKA = "softbank-osaka"
 GUARDED = Way(site="osaka", peer="us-west", data_class="confidential")
@@ -192,15 +192,12 @@ def test_it_is_accessible_and_there_without_scripts(browser: Browser, post: Post
     page.fill("input[name=token]", post.token)
     page.click("main button")
     page.wait_for_url(f"{post.url}/gateway/map")
-    for path in ("/gateway/map", f"/gateway/map?site={OSAKA}"):
+    for number, path in enumerate(("/gateway/map", f"/gateway/map?site={OSAKA}")):
         page.goto(post.url + path)
         for width in (1440, 390):
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-            page.evaluate(AXE)
-            found = page.evaluate("axe.run()")
-            violations = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]]
-            assert violations == []
+            assert_accessible(page, language=language, turn=number)
     picture = httpx.get(
         f"{post.url}/gateway/map.svg?in={language}",
         cookies={each["name"]: each["value"] for each in context.cookies()},

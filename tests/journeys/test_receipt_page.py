@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -18,10 +17,10 @@ from sekisho.assembly.configured import loader
 from sekisho.assembly.home import Home, create, ensure_secrets
 from sekisho.assembly.plane import ControlPlane
 from sekisho.kernel.clock import SystemClock
+from support.accessible import assert_accessible
 from support.ledger import NOW_S, LedgerLab, decision
 
 pytestmark = [pytest.mark.browser, pytest.mark.journey]
-AXE = (Path(__file__).parent / "vendor" / "axe-4.14.1.min.js").read_text()
 ARGUMENTS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 
@@ -151,9 +150,7 @@ def test_refusals_are_said_in_words(page: Page, receipts: dict[str, bytes]) -> N
 
 def test_the_page_is_accessible_strict_and_japanese(page: Page, url: str, receipts: dict[str, bytes]) -> None:
     give(page, receipts["first"])
-    page.evaluate(AXE)
-    found = page.evaluate("async () => (await axe.run()).violations.map(({id, nodes}) => [id, nodes.length])")
-    assert found == []
+    assert_accessible(page)
     assert "unsafe" not in httpx.get(f"{url}/receipts/verify").headers["content-security-policy"]
     page.goto(f"{url}/receipts/verify?lang=ja")
     give(page, receipts["first"])
