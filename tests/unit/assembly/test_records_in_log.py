@@ -18,6 +18,7 @@ from sekisho.assembly.app import build_app
 from sekisho.assembly.plane import ControlPlane
 from sekisho.assembly.sequencer import sources_of
 from sekisho.capacity import log as reservations
+from sekisho.capacity.throughput import store as throughput
 from sekisho.federation import border
 from sekisho.ledger import outbox
 from sekisho.ledger.sequencer import Sequencer
@@ -123,6 +124,26 @@ def test_every_step_of_a_reservation(client: Client, log: TheLog) -> None:
     assert len(log.of("reservation")) == 2
 
 
+def test_every_step_of_a_reservation_of_throughput(client: Client, log: TheLog) -> None:
+    wish = {
+        "tenant": "hospital", "data_class": "confidential", "model": "smollm2-135m", "start": START,
+        "hours": 2, "concurrency": 2, "note": "a patient's name",
+    }  # fmt: skip
+    made = client.post("/api/v1/reserve/throughput", json=wish)
+    assert made.status_code == 201, made.text
+    name = made.json()["id"]
+    assert client.post(f"/api/v1/reserve/throughput/{name}/cancel").status_code == 200
+    found = log.of("throughput")
+    assert [(each["reservation"], each["version"], each["state"], each["who"]) for each in found] == [
+        (name, 1, "booked", "admin"),
+        (name, 2, "cancelled", "admin"),
+    ]
+    assert (found[0]["slots"], found[0]["model"], found[0]["tokens_per_s"]) == (2, "smollm2-135m", "0")
+    assert found[0]["from_ms"] == START * 1000
+    assert "patient" not in json.dumps(found)
+    assert len(log.index.search(tenant="hospital")) == 2
+
+
 def test_evidence_of_a_site_under_the_digest_that_decisions_name(plane: ControlPlane, log: TheLog) -> None:
     now = plane.clock.now()
     kept = plane.evidence.record_location(
@@ -161,8 +182,8 @@ def test_a_change_that_was_rolled_back_is_not_logged(plane: ControlPlane, log: T
 
 @pytest.mark.parametrize(
     "kind",
-    [store.VERSION, service.APPLIED, evidence_store.EVIDENCE, reservations.KIND, border.KIND, "key.released",
-     "salt.destroyed", CONTINUES],
+    [store.VERSION, service.APPLIED, evidence_store.EVIDENCE, reservations.KIND, throughput.KIND, border.KIND,
+     "key.released", "salt.destroyed", CONTINUES],
 )  # fmt: skip
 def test_every_kind_is_in_the_reference(kind: str) -> None:
     page = Path(__file__).parents[3] / "docs" / "reference" / "receipts.md"

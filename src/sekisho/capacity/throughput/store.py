@@ -10,9 +10,13 @@ import msgspec
 import sqlalchemy as sa
 
 from sekisho.capacity.faults import Changed, NameUnknown
+from sekisho.capacity.grid import unix_s
 from sekisho.capacity.throughput import tables
 from sekisho.capacity.throughput.faults import guard_fault
 from sekisho.capacity.throughput.model import Body, Commitment, Version
+from sekisho.ledger import outbox
+
+KIND = "throughput"  # in the transparency log
 
 
 def find(connection: sa.Connection, name: str) -> Commitment:
@@ -130,11 +134,32 @@ def _row(made: Commitment, pool: str | None) -> dict[str, Any]:
 
 
 def _add_version(connection: sa.Connection, made: Commitment, *, now: float, who: str, why: str) -> None:
+    """A row of its history, and the same without the note as a record for the transparency log."""
+    terms, at_ms = made.body.terms, int(now * 1000)
+    outbox.append(
+        connection,
+        kind=KIND,
+        at_ms=at_ms,
+        body={
+            "reservation": made.id,
+            "version": made.version,
+            "who": who,
+            "why": why,
+            "tenant": terms.tenant,
+            "data_class": terms.data_class,
+            "model": terms.model,
+            "state": made.body.state,
+            "from_ms": unix_s(terms.first) * 1000,
+            "until_ms": unix_s(terms.until) * 1000,
+            "slots": made.body.held,
+            "tokens_per_s": f"{terms.tokens_per_s:g}",  # as a text: not every fraction has one form in canonical JSON
+        },
+    )
     connection.execute(
         tables.version.insert().values(
             commitment=made.id,
             version=made.version,
-            at_ms=int(now * 1000),
+            at_ms=at_ms,
             who=who,
             why=why,
             body=msgspec.json.encode(made.body).decode(),
