@@ -36,7 +36,11 @@ from sekisho.ledger.tlog.fsck import Checked
 from sekisho.ledger.tlog.policy import TrustPolicy
 from sekisho.ledger.tlog.years import years
 
-KINDS = ("decision", "border", "salt.destroyed", "log.continues")
+# What the search suggests; each is explained in docs/reference/receipts.md.
+KINDS = (
+    "decision", "policy.version", "policy.applied", "evidence", "reservation", "throughput", "border", "key.released",
+    "salt.destroyed", "log.continues",
+)  # fmt: skip
 TheReceipts = NamedDependency[ReceiptDesk]
 Id = Annotated[str, PathParameter(pattern="^[0-9a-f]{32}$")]
 ReceiptForm = Annotated[str, PathParameter(pattern="^(proof|cose)$")]

@@ -19,6 +19,7 @@ from sekisho.assembly.plane import ControlPlane
 from sekisho.assembly.sequencer import sources_of
 from sekisho.capacity import log as reservations
 from sekisho.capacity.throughput import store as throughput
+from sekisho.console.ledger_pages import KINDS
 from sekisho.federation import border
 from sekisho.ledger import outbox
 from sekisho.ledger.sequencer import Sequencer
@@ -185,6 +186,7 @@ def test_a_change_that_was_rolled_back_is_not_logged(plane: ControlPlane, log: T
     [store.VERSION, service.APPLIED, evidence_store.EVIDENCE, reservations.KIND, throughput.KIND, border.KIND,
      "key.released", "salt.destroyed", CONTINUES],
 )  # fmt: skip
-def test_every_kind_is_in_the_reference(kind: str) -> None:
+def test_every_kind_is_in_the_reference_and_suggested_by_the_search(kind: str) -> None:
+    assert kind in KINDS
     page = Path(__file__).parents[3] / "docs" / "reference" / "receipts.md"
     assert f"| `{kind}` |" in page.read_text()
