@@ -122,7 +122,8 @@ def bench_search() -> None:
             if pool.fits(gpus, first, first + slots):
                 pool.add(first, first + slots, gpus)
                 used += slots * gpus
-        form = "compiled" if search.__file__.endswith(".so") else "interpreted"
+                count += 1
+    form = "compiled" if search.__file__.endswith(".so") else "interpreted"
     say("search: reservations in the index", f"{count:,} ({form})")
 
     def question() -> tuple[int, int, int]:

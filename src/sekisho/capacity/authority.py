@@ -18,7 +18,7 @@ from sekisho.capacity import store, tables
 from sekisho.capacity.admit import admit, lock_key, lock_pools, peak
 from sekisho.capacity.faults import Oversold
 from sekisho.capacity.grid import SLOT_S, span_of
-from sekisho.capacity.index import CapacityIndex
+from sekisho.capacity.index import STANDS, CapacityIndex
 from sekisho.capacity.model import Booked, Booking, Decision, Rank, Refused, Reservation
 from sekisho.runtime.database import Database, DatabaseUnavailable
 
@@ -149,8 +149,10 @@ class InIndex:
         now = self._now()
         try:
             with self._database.write() as connection:
-                self._index.sync(connection, now=now)
-                batch = _Batch(connection, self._index, now=now)
+                raw = _driver_of(connection)
+                # By the driver: this is asked for every batch, and SQLAlchemy needs longer for it than SQLite.
+                self._index.sync(connection, now=now, stands=raw.execute(STANDS).fetchone())
+                batch = _Batch(connection, raw, self._index, now=now)
                 decisions = [batch.decide(booking, who=who) for booking, who in asked]
                 batch.write()
                 return decisions
@@ -181,13 +183,19 @@ _INSERTS = tuple(
 )
 
 
+def _driver_of(connection: sa.Connection) -> sqlite3.Connection:
+    raw = connection.connection.driver_connection
+    if not isinstance(raw, sqlite3.Connection):
+        raise TypeError("an index decides on SQLite only")
+    return raw
+
+
 class _Batch:
     """What was decided in this transaction and is written with few statements."""
 
-    def __init__(self, connection: sa.Connection, index: CapacityIndex, *, now: float) -> None:
-        raw = connection.connection.driver_connection
-        if not isinstance(raw, sqlite3.Connection):
-            raise TypeError("an index decides on SQLite only")
+    def __init__(
+        self, connection: sa.Connection, raw: sqlite3.Connection, index: CapacityIndex, *, now: float
+    ) -> None:
         self._connection = connection
         self._raw = raw
         self._index = index

@@ -16,7 +16,7 @@ from sekisho.capacity.search import PoolIndex, load_pools
 # The index begins at the day it was made and reaches this far behind the horizon; then it is made anew.
 SLACK_DAYS = 8
 _SLOTS = HORIZON_SLOTS + SLACK_DAYS * SLOTS_PER_DAY
-_STANDS = "SELECT count(*), coalesce(sum(revision), 0) FROM capacity_pool"
+STANDS = "SELECT count(*), coalesce(sum(revision), 0) FROM capacity_pool"
 _POOLS = sa.select(*(tables.pool.c[name] for name in Pool.__struct_fields__)).order_by(tables.pool.c.number)
 
 
@@ -33,8 +33,8 @@ class CapacityIndex:
         self.free: dict[int, PoolIndex] = {}
         self._origin = -1
 
-    def sync(self, connection: sa.Connection, *, now: float) -> None:
-        """Brings the index to the state that this transaction sees.
+    def sync(self, connection: sa.Connection, *, now: float, stands: tuple[int, int] | None = None) -> None:
+        """Brings the index to the state that this transaction sees; `stands` when the caller has asked STANDS itself.
 
         Inside a writing transaction (SQLite), or under the pools' locks (PostgreSQL), it stays true until the commit.
         """
@@ -43,11 +43,7 @@ class CapacityIndex:
             self._origin = today
             self.pools, self.free = {}, {}
         # Revisions only grow, and none of ours is ahead of the database: equal sums mean that each is equal.
-        # By the driver: this is asked for every batch, and SQLAlchemy needs longer for it than SQLite.
-        cursor = connection.connection.cursor()
-        cursor.execute(_STANDS)
-        count, total = cursor.fetchone() or (0, 0)
-        cursor.close()
+        count, total = stands or connection.exec_driver_sql(STANDS).one()
         if count == len(self.pools) and total == sum(pool.revision for pool in self.pools.values()):
             return
         pools = read_pools(connection)

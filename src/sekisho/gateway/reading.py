@@ -127,7 +127,7 @@ class Reading(Answering):
         self._keep_alive = known.keep_alive
         self._path = known.path
         self.tenant = known.tenant
-        self.key_id = known.key_id
+        self.key_id, self._expires_at = known.key_id, known.expires_at
         self.data_class = known.data_class
         self.guarded = known.guarded
         self._trace = known.trace

@@ -100,6 +100,7 @@ class CedarPolicy:
         self._plans: dict[tuple[tuple[str, ...], DataClass], Plan] = {}
         self._answers: dict[tuple[TenantFacts, DataClass, tuple[Any, ...]], Answer] = {}
         self._kept: dict[tuple[TenantFacts, DataClass], dict[int, _Kept]] = {}
+        self._most = 0  # facts that were asked about at once: a table's, whose changed ones come alone afterwards
         self._counter = itertools.count()
         self._numbers: dict[EndpointFacts, int] = {}  # facts but for the declaration's end → a number of their own
         self._numbered: tuple[Sequence[EndpointFacts], list[int]] = ((), [])  # those of the last table
@@ -141,6 +142,7 @@ class CedarPolicy:
             if len(self._kept) >= _MAX_KINDS:
                 self._kept.clear()
             kept_here = self._kept[tenant, data_class] = {}
+        self._most = max(self._most, len(facts))
         found: list[Verdict] = []
         same: list[float] = []
         for each, number in zip(facts, numbered, strict=True):
@@ -152,7 +154,7 @@ class CedarPolicy:
                 continue
             kept = kept_here.get(number)
             if kept is None or not kept.since <= now < kept.until:
-                if len(kept_here) >= max(2 * len(facts), _MAX_KEPT_OF_KIND):
+                if len(kept_here) >= max(2 * self._most, _MAX_KEPT_OF_KIND):
                     kept_here.clear()  # most are of facts that have changed since
                 kept = kept_here[number] = self._keep(tenant, data_class, each, now=now)
             verdict = kept.verdict

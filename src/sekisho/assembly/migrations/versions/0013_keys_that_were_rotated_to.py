@@ -31,6 +31,9 @@ def upgrade() -> None:
         json.loads(row.detail)["pin"]: {"site": row.subject.removeprefix("site/"), "at": row.at_ms / 1000}
         for row in rows
     }
+    agent = sa.table("site_agent", *map(sa.column, ("pin", "site", "since")))
+    for row in op.get_bind().execute(sa.select(agent.c.pin, agent.c.site, agent.c.since)):
+        known.setdefault(row.pin, {"site": row.site, "at": row.since})
     if known:
         op.bulk_insert(site_key, [{"pin": pin, **values} for pin, values in known.items()])
 
