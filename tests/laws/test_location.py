@@ -111,7 +111,7 @@ def cases(draw: st.DrawFn) -> tuple[list[tuple[str, Shape]], tuple[float, float]
     return [("JP", home), *(("US", each) for each in abroad)], (anchor[1], anchor[0]), sightings, seed
 
 
-@settings(max_examples=1000 if SOAK else 120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=1000 if SOAK else 60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cases())
 def test_proven_means_that_no_foreign_point_can_be_reached(
     case: tuple[list[tuple[str, Shape]], tuple[float, float], list[Sighting], int],
@@ -166,7 +166,7 @@ def test_a_wide_disc_takes_nothing_from_what_a_narrow_one_proves() -> None:
     assert both.margin_km >= narrow.margin_km > 5000
 
 
-@settings(max_examples=500 if SOAK else 60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500 if SOAK else 40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cases(), st.sampled_from([0.1, 1.0, 10.0]))
 def test_congestion_makes_a_proof_weaker_and_never_wrong(
     case: tuple[list[tuple[str, Shape]], tuple[float, float], list[Sighting], int], delay_ms: float

@@ -17,8 +17,7 @@ from sekisho.gateway.metrics import Metrics
 from sekisho.gateway.refusals import CATALOGUE
 from sekisho.ledger.model import Attempt, Decision, Dispatch, Outcome
 from sekisho.ledger.witness import http as witness_http
-from sekisho.residency import compile as residency_compile
-from sekisho.residency import decide
+from sekisho.residency import decide, routes
 from sekisho.residency.policy.bundle import default_bundle
 from sekisho.residency.policy.read import read_rules
 from sekisho.runtime import problems
@@ -118,7 +117,7 @@ def test_every_rule_is_documented() -> None:
         decide.OPERATOR_LAW_IN_JURISDICTION,
         decide.EVIDENCE_FRESH,
     }
-    rules |= {residency_compile.ENDPOINT_SUSPENDED}
+    rules |= {routes.ENDPOINT_SUSPENDED}
     rules |= {rule.id for rule in read_rules(default_bundle()) if not rule.profile}
     assert first_cells(page("residency-rules.md")) - {"public", "internal", "confidential", "restricted"} == rules
 
