@@ -20,6 +20,11 @@ _PASSED_ERRORS: Final = frozenset({400, 409, 413, 415, 422})
 _RETRIED: Final = frozenset({429, 500, 502, 503, 504})
 
 
+def _whole_events(payload: bytes) -> bool:
+    size = len(payload)
+    return size > 1 and payload[size - 1] == 10 and payload[size - 2] == 10  # an empty line at the end
+
+
 class Answering(Ending):
     """What an endpoint's connection calls."""
 
@@ -79,7 +84,7 @@ class Answering(Ending):
             if (
                 not self._inject
                 or meter is None
-                or (self._aligned and not meter.carry and b'"usage"' not in payload and payload[-2:] == b"\n\n")
+                or (self._aligned and not meter.carry and _whole_events(payload) and b'"usage"' not in payload)
             ):
                 self._last = payload
                 self._passed.append(payload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import h11
 import httptools
@@ -11,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sekisho.gateway.http1 import Dechunker, Malformed, parse_request, parse_response
+from sekisho.gateway.upstream import payload_of
 
 # -- heads, made of parts that are right, wrong and on the edge
 
@@ -259,3 +261,20 @@ def test_aligned_says_when_other_chunks_may_come_between(payloads: list[bytes], 
             dechunker.feed(piece)
             fed += len(piece)
             assert dechunker.aligned is (fed in edges)
+
+
+WHOLE = re.compile(rb"([1-9a-fA-F][0-9a-fA-F]{0,2})\r\n(.*)\r\n\Z", re.DOTALL)
+
+
+@given(st.binary(max_size=300), st.booleans(), st.integers(0, 310), st.binary(max_size=2), st.integers(0, 2))
+def test_a_whole_chunk_is_known_from_its_bytes(payload: bytes, upper: bool, at: int, put: bytes, cut: int) -> None:
+    chunk = (b"%X" if upper else b"%x") % len(payload) + b"\r\n" + payload + b"\r\n"
+    for data in (chunk, chunk[:at] + put + chunk[at + cut :]):
+        found = WHOLE.match(data)
+        expected = found.end(1) + 2 if found and len(found[2]) == int(found[1], 16) else 0
+        assert payload_of(data) == expected
+
+
+def test_chunks_of_more_than_three_digits_are_left_to_the_dechunker() -> None:
+    assert payload_of(b"fff\r\n" + b"x" * 4095 + b"\r\n") == 5
+    assert payload_of(b"1000\r\n" + b"x" * 4096 + b"\r\n") == 0
