@@ -96,7 +96,7 @@ def test_a_share_ends_by_itself_without_control(upstream: Upstream, tmp_path: Pa
             return False
 
         owners = [clients.submit(refused) for _ in range(OWNED)]
-        assert any([each.result() for each in owners]), "the owner has more than others though its share has ended"
+        assert any(each.result() for each in owners), "the owner has more than others though its share has ended"
         for each in greedy:
             each.result()
 
