@@ -21,13 +21,11 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from sekisho.assembly.config import load_config
 from sekisho.gateway.settings import EndpointSnapshot, WorkerSnapshot
-from support.accessible import assert_accessible
+from support.accessible import DESKTOP, PHONE, assert_accessible
 from support.control import decision, refusal, write_segment
 
 pytestmark = [pytest.mark.browser, pytest.mark.journey]
 ARGUMENTS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-DESKTOP = {"width": 1440, "height": 900}
-PHONE = {"width": 390, "height": 844}
 
 
 class Console:
@@ -228,7 +226,7 @@ def test_every_screen_is_accessible_and_fits(browser: Browser, console: Console,
             page.goto(console.url + path)
             assert page.locator("html").get_attribute("lang") == language
             for size in (DESKTOP, PHONE):
-                page.set_viewport_size(size)  # type: ignore[arg-type]
+                page.set_viewport_size(size)
                 assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], (path, size)
                 assert_accessible(page, language=language, turn=number)
 

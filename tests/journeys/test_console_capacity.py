@@ -14,14 +14,14 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, expect
 from running import free_ports, until
-from test_console import ARGUMENTS, DESKTOP, PHONE, browser
+from test_console import ARGUMENTS, browser
 
 from sekisho.assembly.app import build_app
 from sekisho.capacity import store
 from sekisho.capacity.authority import take
 from sekisho.capacity.grid import SLOTS_PER_DAY
 from sekisho.capacity.model import Part, Placement, Quota, Reservation, Wanted
-from support.accessible import assert_accessible
+from support.accessible import DESKTOP, PHONE, assert_accessible
 from support.control import new_plane
 
 __all__ = ["ARGUMENTS", "browser"]  # the fixture, and what docs/pictures/make.py takes
@@ -184,7 +184,7 @@ def test_every_screen_is_accessible_and_fits(browser: Browser, reserved: Reserve
         assert answer.status == (404 if path.endswith("rv-0000") else 200), path
         assert page.locator("html").get_attribute("lang") == language
         for size in (PHONE, DESKTOP):
-            page.set_viewport_size(size)  # type: ignore[arg-type]
+            page.set_viewport_size(size)
             assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], (path, size)
             assert_accessible(page, language=language, turn=number)
     page.context.close()

@@ -25,13 +25,11 @@ from sekisho.kernel.clock import SystemClock
 from sekisho.ledger.tlog.entries import decision_entry
 from sekisho.ledger.tlog.proof import TlogProof
 from sekisho.ledger.tlog.years import open_year
-from support.accessible import assert_accessible
+from support.accessible import DESKTOP, PHONE, assert_accessible
 from support.control import decision
 
 pytestmark = [pytest.mark.browser, pytest.mark.journey]
 ARGUMENTS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-DESKTOP = {"width": 1440, "height": 900}
-PHONE = {"width": 390, "height": 844}
 ENTRIES = 60
 
 
@@ -109,7 +107,7 @@ def test_the_screen_is_accessible_and_fits(browser: Browser, ledger: Ledger, lan
         assert answer is not None
         assert answer.status == 200, path
         for size, name in ((DESKTOP, "desktop"), (PHONE, "phone")):
-            page.set_viewport_size(size)  # type: ignore[arg-type]
+            page.set_viewport_size(size)
             assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], (path, name)
             assert_accessible(page, language=language, turn=number)
             page.screenshot(path=tmp_path / f"{language}-{name}-{number}.png", full_page=True)

@@ -25,7 +25,7 @@ from sekisho.residency.location.decide import decide, facts
 from sekisho.residency.location.land import natural_earth
 from sekisho.residency.location.model import Claim, Sighting
 from sekisho.residency.location.service import Kept
-from support.accessible import assert_accessible
+from support.accessible import DESKTOP, PHONE, assert_accessible
 
 pytestmark = [pytest.mark.browser, pytest.mark.journey]
 ARGUMENTS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
@@ -194,9 +194,9 @@ def test_it_is_accessible_and_there_without_scripts(browser: Browser, post: Post
     page.wait_for_url(f"{post.url}/gateway/map")
     for number, path in enumerate(("/gateway/map", f"/gateway/map?site={OSAKA}")):
         page.goto(post.url + path)
-        for width in (1440, 390):
-            page.set_viewport_size({"width": width, "height": 900})
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for size in (DESKTOP, PHONE):
+            page.set_viewport_size(size)
+            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
             assert_accessible(page, language=language, turn=number)
     picture = httpx.get(
         f"{post.url}/gateway/map.svg?in={language}",

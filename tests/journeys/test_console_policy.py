@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from test_console import DESKTOP, PHONE, Console, Watched, browser, signed_in
+from test_console import Console, Watched, browser, signed_in
 
 from sekisho.assembly.config import load_config
 from sekisho.residency.evidence_store import Evidence, insert_evidence
 from sekisho.runtime.database import Database, sqlite_url
-from support.accessible import assert_accessible
+from support.accessible import DESKTOP, PHONE, assert_accessible
 from support.sites import FakeAgent, Office
 
 __all__ = ["browser"]  # the fixture
@@ -160,7 +160,7 @@ def test_every_screen_is_accessible_and_fits(
         for number, path in enumerate(SCREENS):
             page.goto(console.url + path)
             for size, name in ((DESKTOP, "desktop"), (PHONE, "phone")):
-                page.set_viewport_size(size)  # type: ignore[arg-type]
+                page.set_viewport_size(size)
                 page.screenshot(path=folder / f"{language}-{name}-{number}.png", full_page=True)
                 assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], (path, name)
                 assert_accessible(page, language=language, turn=number)

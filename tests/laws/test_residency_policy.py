@@ -253,8 +253,7 @@ def test_what_is_kept_changes_no_answer(
     facts: EndpointFacts, profiles: set[str], data_class: DataClass, now: float
 ) -> None:
     tenant = TenantFacts(profiles=tuple(sorted(profiles)))
-    fresh = CedarPolicy(default_bundle(), jurisdiction="JP")
-    assert cedar().decide(tenant, data_class, facts, now=now) == fresh.decide(tenant, data_class, facts, now=now)
+    assert cedar().decide(tenant, data_class, facts, now=now) == fresh().decide(tenant, data_class, facts, now=now)
 
 
 @settings(max_examples=60)

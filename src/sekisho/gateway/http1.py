@@ -225,6 +225,32 @@ def parse_response(head: bytes) -> ResponseHead:
     return ResponseHead(status, headers, length, keep_alive, plain=plain)
 
 
+def payload_of(data: bytes) -> int:
+    """Where the payload begins when these bytes are exactly one chunk (RFC 9112 section 7.1) without an extension, a
+    leading zero or more than three digits; 0 when they are anything else, which the dechunker looks at.
+
+    Byte by byte: compiled, that makes no object, where looking for the line's end and its text makes three.
+    """
+    total = len(data)
+    if total < 6 or data[0] == 48:
+        return 0
+    at = size = 0
+    while at < 3:
+        digit = data[at]
+        if 48 <= digit <= 57:
+            digit -= 48
+        elif 97 <= digit <= 102:
+            digit -= 87
+        elif 65 <= digit <= 70:
+            digit -= 55
+        else:
+            break
+        size = size * 16 + digit
+        at += 1
+    whole = total == at + size + 4 and data[at] == 13 and data[at + 1] == 10
+    return at + 2 if at and whole and data[total - 2] == 13 and data[total - 1] == 10 else 0
+
+
 class Dechunker:
     """Takes a chunked body apart (RFC 9112 §7.1), strictly: no extensions, no trailers.
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sekisho.federation.address import forbidden_address
 from sekisho.federation.model import SecretRef, UpstreamTls
-from sekisho.gateway.http1 import Dechunker, Form, Malformed, ResponseHead, parse_response, without_length
+from sekisho.gateway.http1 import Dechunker, Form, Malformed, ResponseHead, parse_response, payload_of, without_length
 from sekisho.gateway.limits import Slots
 from sekisho.gateway.settings import GatewaySettings
 from sekisho.gateway.tuning import Tuning
@@ -35,32 +35,6 @@ _HEADS: Final = 64
 _FRESH_S: Final = 1.0
 _AGEING: Final = 0.8
 _NEVER: Final = float("inf")
-
-
-def payload_of(data: bytes) -> int:
-    """Where the payload begins when these bytes are exactly one chunk (RFC 9112 section 7.1) without an extension, a
-    leading zero or more than three digits; 0 when they are anything else, which the dechunker looks at.
-
-    Byte by byte: compiled, that makes no object, where looking for the line's end and its text makes three.
-    """
-    total = len(data)
-    if total < 6 or data[0] == 48:
-        return 0
-    at = size = 0
-    while at < 3:
-        digit = data[at]
-        if 48 <= digit <= 57:
-            digit -= 48
-        elif 97 <= digit <= 102:
-            digit -= 87
-        elif 65 <= digit <= 70:
-            digit -= 55
-        else:
-            break
-        size = size * 16 + digit
-        at += 1
-    whole = total == at + size + 4 and data[at] == 13 and data[at + 1] == 10
-    return at + 2 if at and whole and data[total - 2] == 13 and data[total - 1] == 10 else 0
 
 
 class EndpointUnusable(SekishoError):

@@ -1,9 +1,10 @@
 """From a federation and a policy to the route table: all decisions are made here, none on the request path.
 
 The life of a route: (1) an endpoint's site and operator become facts, with the time until which the evidence
-about them holds; (2) the policy decides once for each class and each kind of facts; (3) the endpoints of a model
-that are allowed make a route set, or the reasons of those that are not make a closed route; (4) tenants with the
-same floor and models share a profile of routes; (5) the table is what the gateways obey until the next one.
+about them holds; (2) the policy decides once for each class and each kind of facts (both in `verdicts`); (3) the
+endpoints of a model that are allowed make a route set, or the reasons of those that are not make a closed route;
+(4) tenants with the same floor and models share a profile of routes (both in `routes`); (5) the table is what the
+gateways obey until the next one, which asks again only about what has changed or run out.
 """
 
 from __future__ import annotations
@@ -14,10 +15,7 @@ from types import MappingProxyType
 from sekisho.federation.keys import key_id
 from sekisho.federation.model import Federation, Tenant
 from sekisho.kernel.errors import SekishoError
-from sekisho.residency.model import (
-    Policy,
-    SiteEvidence,
-)
+from sekisho.residency.model import Policy, SiteEvidence
 from sekisho.residency.routes import Rights, Routes
 from sekisho.residency.table import (
     SCHEMA,

@@ -40,10 +40,10 @@ def in_window(endpoint: Endpoint, verdict: Verdict) -> Verdict:
 
 def bounded_reasons(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
     """One reason for each rule and site, and no more than MAX_REASONS, in the order they came."""
-    distinct: dict[tuple[str, str], Reason] = {}
+    kept: dict[tuple[str, str], Reason] = {}
     for reason in reasons:
-        distinct.setdefault((reason.rule, reason.site), reason)
-    return tuple(distinct.values())[:MAX_REASONS]
+        kept.setdefault((reason.rule, reason.site), reason)
+    return tuple(kept.values())[:MAX_REASONS]
 
 
 # By class and model: the route of all tenants of one kind and with these endpoints of their own.

@@ -140,9 +140,9 @@ _decode_shares = msgspec.msgpack.Decoder(tuple[ShareEntry, ...]).decode
 _decode_keys = msgspec.msgpack.Decoder(tuple[KeyEntry, ...]).decode
 
 
-def _signed(payload: bytes) -> bytes:
+def _signed(digest: bytes) -> bytes:
     """What the signature is over: a digest, so that checking it does not take longer the larger the table is."""
-    return _CONTEXT + hashlib.sha256(payload).digest()
+    return _CONTEXT + digest
 
 
 def sign_table(table: RouteTable, key: Ed25519PrivateKey) -> bytes:
@@ -175,7 +175,7 @@ class Signer:
                 shares=tuple(_encode(table.shares[i : i + _PIECE]) for i in range(0, len(table.shares), _PIECE)),
             )
         )
-        return _encode(_Envelope(payload, self._key.sign(_signed(payload))))
+        return _encode(_Envelope(payload, self._key.sign(_signed(hashlib.sha256(payload).digest()))))
 
 
 _HASHED = 256 * 1024  # bytes: about half a millisecond
@@ -191,7 +191,7 @@ def read_table(data: bytes, key: Ed25519PublicKey) -> Generator[None, None, Rout
         for start in range(0, len(payload_bytes), _HASHED):
             yield
             digest.update(payload_bytes[start : start + _HASHED])
-        key.verify(envelope.signature, _CONTEXT + digest.digest())
+        key.verify(envelope.signature, _signed(digest.digest()))
         yield
         payload = _decode_payload(envelope.payload)
         rest = _decode_table(payload.rest)

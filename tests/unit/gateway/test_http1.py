@@ -11,8 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sekisho.gateway.http1 import Dechunker, Malformed, parse_request, parse_response
-from sekisho.gateway.upstream import payload_of
+from sekisho.gateway.http1 import Dechunker, Malformed, parse_request, parse_response, payload_of
 
 # -- heads, made of parts that are right, wrong and on the edge
 
