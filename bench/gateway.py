@@ -43,8 +43,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--scenarios", help=f"comma-separated: {','.join(names)}")
     parser.add_argument("--rounds", type=int, help="5, or 2 with --quick")
     parser.add_argument("--soak", default=None, help="how long memory is watched: 1m (default), 10m, …")
-    parser.add_argument("--pace-ms", type=float, default=2.0, help="between two chunks of a stream")
-    parser.add_argument("--streams", type=int, default=1200, help="streams a round")
+    parser.add_argument("--streams", type=int, default=600, help="streams a round")
     parser.add_argument("--docs", action="store_true", help="write docs/ even when the run is not a whole one")
     parser.add_argument("--no-docs", action="store_true", help="leave docs/ as it is")
     parser.add_argument("--render", action="store_true", help="measure nothing; write docs/ from the raw results")
@@ -127,7 +126,6 @@ def measure(chosen: argparse.Namespace, arguments: list[str], console: Console) 
         "commit": commit(),
         "machine": machine(),
         "rounds": chosen.rounds,
-        "pace_ms": chosen.pace_ms,
     }
     scenarios = [scenario for scenario in rounds.SCENARIOS if scenario.name in chosen.names]
     samples: rounds.Samples = {}
@@ -139,14 +137,14 @@ def measure(chosen: argparse.Namespace, arguments: list[str], console: Console) 
                 status.update(f"round {number + 1} of {chosen.rounds} · {scenario.title} · {entry.kind.name}")
                 if sample is not None:
                     console.print(
-                        f"[dim]{number + 1} {scenario.name:14} {entry.kind.name:8} cpu {sample.cpu_us:9.1f} µs "
+                        f"[dim]{number + 1} {scenario.name:16} {entry.kind.name:8} cpu {sample.cpu_us:9.1f} µs "
                         f" p50 {sample.p50_us:9.0f}  p99 {sample.p99_us:9.0f}  {sample.rps:9,.0f}/s "
                         f" failed {sample.failed}  others {sample.foreign_share:.0%}[/]",
                         highlight=False,
                         soft_wrap=True,
                     )
 
-            field = rounds.Field(kinds, folder=HOME / "run", key=key, pace_ms=chosen.pace_ms, tell=console.print)
+            field = rounds.Field(kinds, folder=HOME / "run", key=key, tell=console.print)
             if broken:
                 for entry in field.entries:
                     entry.error = broken if entry.kind.name in NEED_WHEELS else ""

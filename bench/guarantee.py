@@ -294,7 +294,8 @@ def _cost(folder: Path, rounds: int) -> dict[str, Any]:
 
 def _alone(folder: Path, rounds: int) -> dict[str, Any]:
     """CPU µs of taking and giving back a slot, without the rest of the gateway: two workers' board, 10,000 shares
-    that are all known; medians of the rounds."""
+    that are all known; medians of the rounds. What owners give back lies in hand until it is settled: after every
+    32nd request here, as at 32 connections (`seldom`: after each, as when requests come one by one)."""
     folder.mkdir()
     boards = [Board(folder / "limits.shm", worker=index, workers=2) for index in range(2)]
     shares, settings, loop = Shares(boards[0]), GatewaySettings(), asyncio.new_event_loop()
@@ -329,13 +330,23 @@ def _alone(folder: Path, rounds: int) -> dict[str, Any]:
         assert place is not None
         place.release()
 
+    def in_load(n: int, share: Share) -> None:
+        as_owner(share)
+        if not n % 32:
+            shares.settle()
+
+    def seldom(_: int) -> None:
+        as_owner(owners[0])
+        shares.settle()
+
     for share in owners:
         as_owner(share)
     kinds: dict[str, Callable[[int], None]] = {
         "none": lambda _: like_anybody(without),
         "others": lambda _: like_anybody(within),
-        "own": lambda _: as_owner(owners[0]),
-        "own, each another": lambda n: as_owner(owners[n % SHARES]),
+        "own": lambda n: in_load(n, owners[0]),
+        "own, each another": lambda n: in_load(n, owners[n % SHARES]),
+        "own, seldom": seldom,
     }
     spent: dict[str, list[float]] = {kind: [] for kind in kinds}
     for _ in range(rounds):

@@ -229,6 +229,11 @@ COLUMNS = {
         ),
         Column(title="first byte p50 ms", text=_plain("stream_c100", "p50_us", scale=1000, digits=1)),
         Column(title="first byte p99 ms", text=_plain("stream_c100", "p99_us", scale=1000, digits=1)),
+        Column(
+            title="core full: CPU ms a stream (to nginx)",
+            text=_plain("stream_c100_full", "cpu_us", scale=1000, digits=2, ratio=True),
+        ),
+        Column(title="core full: first byte p50 ms", text=_plain("stream_c100_full", "p50_us", scale=1000, digits=1)),
     ),
 }
 _MARKS = {"aim": "[green]aim[/]", "must": "[green]must[/]", "met": "[green]must[/]", "missed": "[red]missed[/]"}

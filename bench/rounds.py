@@ -18,7 +18,7 @@ from bench.upstream import JsonUpstream, StreamUpstream
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """`prompt_bytes` None: streams. `one_core`: see `measure.wrk`."""
+    """`prompt_bytes` None: streams, `pace_ms` between two chunks. `one_core`: see `measure.wrk`."""
 
     name: str
     title: str
@@ -26,6 +26,7 @@ class Scenario:
     seconds: float = 0.0
     prompt_bytes: int | None = None
     one_core: bool = False
+    pace_ms: float = 0.0
 
 
 SMALL, LARGE = 360, 220_000
@@ -55,7 +56,10 @@ SCENARIOS = (
         one_core=True,
     ),
     Scenario(name="large_c8", title="220 KB prompt, c = 8", connections=8, seconds=2, prompt_bytes=LARGE),
-    Scenario(name="stream_c100", title="100-chunk streams, c = 100", connections=100),
+    # A hundred tokens a second and stream: every peer keeps up, so that each pays for all of its chunks. When its core is
+    # full a peer is spared what it is late for: several chunks have come by then, and pass as one.
+    Scenario(name="stream_c100", title="100-chunk streams, c = 100", connections=100, pace_ms=10),
+    Scenario(name="stream_c100_full", title="100-chunk streams, c = 100, core full", connections=100, pace_ms=2),
 )
 STREAM_LIMIT_S = 45.0
 
@@ -80,13 +84,11 @@ class Field:
         *,
         folder: Path,
         key: str,
-        pace_ms: float,
         tell: Callable[[str], None],
     ) -> None:
         self.folder = folder.absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.key = key
-        self.pace_ms = pace_ms
         self.tell = tell
         self.entries = [Entry(kind) for kind in kinds]
         self._stack = contextlib.ExitStack()
@@ -96,7 +98,7 @@ class Field:
         with contextlib.ExitStack() as stack:
             self.json_upstream = JsonUpstream(self.folder / "upstream")
             stack.callback(self.json_upstream.stop)
-            self.stream_upstream = StreamUpstream(self.folder / "upstream", pace_ms=self.pace_ms)
+            self.stream_upstream = StreamUpstream(self.folder / "upstream", pace_ms=2)
             stack.callback(self.stream_upstream.stop)
             for entry in self.entries:
                 self._start(entry, stack)
@@ -137,6 +139,7 @@ class Field:
         """One round of one scenario against one peer; Failed when it can't be measured."""
         if scenario.prompt_bytes is None:
             assert entry.stream is not None
+            self.stream_upstream.pace(scenario.pace_ms)
             return measure.streams(
                 entry.stream,
                 concurrency=scenario.connections,

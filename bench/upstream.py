@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import urllib.request
 from pathlib import Path
 
 from bench import content
@@ -76,6 +77,11 @@ class StreamUpstream:
             command, core=LOAD_CORE, log=folder / "stream_server.log", cwd=Path(__file__).parents[1]
         )
         wait_for(self.port, seconds=10, process=self.process)
+
+    def pace(self, pace_ms: float) -> None:
+        """Of the streams that follow."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/pace/{pace_ms:g}", timeout=10) as answer:
+            answer.read()
 
     def stop(self) -> None:
         self.process.stop()

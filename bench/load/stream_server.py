@@ -31,11 +31,15 @@ class Wheel:
     """Streams by the tick at which their next chunk is due."""
 
     def __init__(self, pace_ms: float) -> None:
-        self.pace = max(1, round(pace_ms))
+        self.set_pace(pace_ms)
         self.due: dict[int, list[Stream]] = {}
         self.start = time.monotonic()
         self.tick = 0
         self.added = 0
+
+    def set_pace(self, pace_ms: float) -> None:
+        """Of chunks that are written from now on."""
+        self.pace = max(1, round(pace_ms))
 
     def add(self, stream: Stream) -> None:
         """Streams that begin together are spread over the pace, or they would all be due in the same tick."""
@@ -86,6 +90,10 @@ class Stream(asyncio.Protocol):
         self.body += body
 
     def on_message_complete(self) -> None:
+        if self.path.startswith(b"/pace/"):  # from the measurement itself, never through a proxy
+            self.wheel.set_pace(float(self.path[6:]))
+            self.transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+            return
         if self.parser.get_method() == b"GET":
             reply = MODELS.encode()
             self.transport.write(

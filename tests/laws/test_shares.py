@@ -105,7 +105,7 @@ class Worker:
 STEPS = st.lists(
     st.tuples(
         st.integers(0, WORKERS - 1),
-        st.sampled_from(["own"] * 3 + ["borrow"] * 3 + ["end"] * 4 + ["poll", "sweep", "go"]),
+        st.sampled_from(["own"] * 3 + ["borrow"] * 3 + ["end"] * 4 + ["poll", "sweep", "go", "settle"]),
         st.integers(0, 5),
     ),
     max_size=120,
@@ -151,6 +151,8 @@ def _step(worker: Worker, step: str, what: int) -> int:
             return worker.slot_free()
         case "sweep":
             worker.shares.sweep(time.monotonic() + (10_000.0 if what > 3 else 0.0))
+        case "settle":
+            worker.shares.settle()
         case "go" if worker.waiting:
             worker.leave(worker.waiting[what % len(worker.waiting)])
         case _:

@@ -25,7 +25,7 @@ from sekisho.gateway.queue import FairQueue
 from sekisho.gateway.reading import KnownHead
 from sekisho.gateway.receipts import Receipts
 from sekisho.gateway.settings import EndpointSnapshot, GatewaySettings, WorkerSnapshot
-from sekisho.gateway.shares import Place, Share, Shares
+from sekisho.gateway.shares import SETTLE_S, Place, Share, Shares
 from sekisho.gateway.tuning import Tuning
 from sekisho.gateway.upstream import Endpoint
 from sekisho.kernel.classes import DataClass
@@ -72,7 +72,7 @@ class Gateway:
         self.live: LiveTable | None = None
         self.metrics = Metrics()
         self.queue = FairQueue(settings.queue_max)
-        self.shares = Shares(board)
+        self.shares = Shares(board, later=self._settle_later)
         self.clients: set[ClientConnection] = set()
         self.buffered = 0
         self.under_way = 0  # passages between their head and their decision
@@ -257,6 +257,9 @@ class Gateway:
             waiter.dispatch(place.endpoint, place)
         else:
             place.release()
+
+    def _settle_later(self) -> None:
+        self.loop.call_later(SETTLE_S, self.shares.settle)
 
     def watch_queue(self) -> None:
         """Slots that other workers give back, and deadlines, are looked at every few milliseconds."""

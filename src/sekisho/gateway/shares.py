@@ -10,12 +10,17 @@ An owner within its share takes one of its kept slots, or any free one that is n
 needs more free slots than are kept and wanted. So nothing lies idle that somebody could use, but for what an owner
 used a moment ago; and from the moment that an owner waits, no borrower starts before it (running ones finish).
 How many shares there are does not matter: a request looks at its own share and at three counts of the endpoint.
+
+A slot that an owner gives back and that would be kept for it stays in this worker's hand for `SETTLE_S` first
+(`spare`): on the board it is still the owner's. Who asks again meanwhile has it without the lock, which is what an
+owner's request would otherwise spend most of its admission on.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from itertools import islice
 from time import time as wall_time
 from typing import TYPE_CHECKING, Final, Protocol
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from sekisho.gateway.live import Grant, Route
     from sekisho.gateway.upstream import Endpoint
 
+SETTLE_S: Final = 0.004  # an owner's request in another worker may wait so long for a slot that lies in hand here
 _TRIES: Final = 8  # places of one class that are asked at a time when a slot is free
 _LOOKED_AFTER: Final = 1000  # places a sweep
 _log = logging.getLogger("sekisho.gateway.shares")
@@ -82,12 +88,16 @@ class EndpointSlots(Slots):
         return found
 
     def release(self) -> None:
-        if not self.shared:
+        if self.shared:
+            self.surrender(1)
+        else:
             super().release()
-            return
-        self.in_use -= 1
-        self._held -= 1
-        self._board.set_mine(self._row, self._held)  # only this worker writes there, and less is safe unlocked
+
+    def surrender(self, count: int) -> None:
+        """So many are used no longer. Only this worker writes there, and less is safe unlocked."""
+        self.in_use -= count
+        self._held -= count
+        self._board.set_mine(self._row, self._held)
 
     def free(self) -> int:
         """Under the lock: slots that no worker uses."""
@@ -109,21 +119,22 @@ class Place:
     """One share at one endpoint, as this worker sees it."""
 
     __slots__ = (
-        "_active", "_board", "_kept", "_low", "_running", "_since", "_waiting", "claims", "endpoint", "keep_warm_s",
-        "running", "share", "slots", "want",
+        "_board", "_kept", "_low", "_running", "_shares", "_since", "_waiting", "claims", "endpoint", "keep_warm_s",
+        "running", "share", "slots", "spare", "want",
     )  # fmt: skip
 
     def __init__(
-        self, board: Board, share: Share, endpoint: Endpoint, claims: EndpointSlots, active: dict[Place, None]
+        self, board: Board, share: Share, endpoint: Endpoint, claims: EndpointSlots, shares: Shares
     ) -> None:
         self._board = board
-        self._active = active
+        self._shares = shares
         self.share = share
         self.endpoint = endpoint
         self.claims = claims
         self.slots = 0
         self.keep_warm_s = 0.0
-        self.running = 0  # of the owner, in this worker, within its share and beyond
+        self.running = 0  # of the owner, in this worker, within its share and beyond; `spare` among them
+        self.spare = 0  # given back, and in hand
         self.want = 0
         name = f"{share.name}\n{endpoint.id}"
         self._running = board.row(f"s/{name}")
@@ -135,7 +146,12 @@ class Place:
     def take(self) -> bool:
         """A slot for the owner, if it is within its share and one is there for it."""
         claims, board = self.claims, self._board
-        if not claims.shared or self.running >= self.slots:
+        if not claims.shared:
+            return False
+        if self.spare and self.running <= self.slots:
+            self.spare -= 1
+            return True
+        if self.running >= self.slots:
             return False
         board.lock()
         found = board.total(self._running) < self.slots and self._seize(claims.free())
@@ -176,23 +192,46 @@ class Place:
     def release(self) -> None:
         """Give a slot back; while the owner has less than its share, keep it for a while."""
         board, claims = self._board, self.claims
-        self.running -= 1
         if not claims.shared:
+            self.running -= 1
             board.set_mine(self._running, self.running)
             claims.release()
             return
-        board.lock()
-        board.set_mine(self._running, self.running)
-        claims.release()
-        if (self.keep_warm_s > 0 or board.total(self._waiting) > 0) and board.total(self._running) + board.total(
-            self._kept
-        ) < self.slots:
-            board.add(self._kept, board.worker, 1)
-            board.add(claims.kept_row, board.worker, 1)
-            self._active[self] = None
-        board.unlock()
+        # In hand only what would be kept anyway, and while nobody of the owner waits, here or elsewhere.
+        if (
+            self.keep_warm_s > 0
+            and self.running <= self.slots
+            and not self.share.count
+            and not board.total(self._waiting)
+            and board.total(self._running) + board.total(self._kept) <= self.slots
+        ):
+            self.spare += 1
+            if self.spare == 1:
+                self._shares.hold(self)
+            return
+        self._give_back(1)
         if self.share.count:
             claims.freed = self
+
+    def settle(self) -> None:
+        """What lies in hand goes back to the board."""
+        spare, self.spare = self.spare, 0
+        if spare:
+            self._give_back(spare)
+
+    def _give_back(self, count: int) -> None:
+        board, claims = self._board, self.claims
+        self.running -= count
+        board.lock()
+        board.set_mine(self._running, self.running)
+        claims.surrender(count)
+        if self.keep_warm_s > 0 or board.total(self._waiting) > 0:
+            keep = min(count, self.slots - board.total(self._running) - board.total(self._kept))
+            if keep > 0:
+                board.add(self._kept, board.worker, keep)
+                board.add(claims.kept_row, board.worker, keep)
+                self._shares.active[self] = None
+        board.unlock()
 
     def look_again(self, count: int) -> None:
         """`count` requests of the owner wait in this worker: say how many slots they may claim here."""
@@ -349,11 +388,26 @@ def _load(place: Place) -> float:
 class Shares:
     """All shares that this worker has met. They outlive a route table: what runs and waits is theirs."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, *, later: Callable[[], None] = lambda: None) -> None:
+        """`later` sees to it that `settle` is called SETTLE_S from now; `sweep` does it in any case."""
         self._board = board
+        self._later = later
         self._slots: dict[str, EndpointSlots] = {}
         self._known: dict[str, Share] = {}
-        self._active: dict[Place, None] = {}
+        self._holding: dict[Place, None] = {}
+        self.active: dict[Place, None] = {}  # where something is kept
+
+    def hold(self, place: Place) -> None:
+        """This place has slots in hand."""
+        if not self._holding:
+            self._later()
+        self._holding[place] = None
+
+    def settle(self) -> None:
+        """All that lies in hand goes back to the board, where other workers see it."""
+        holding, self._holding = self._holding, {}
+        for place in holding:
+            place.settle()
 
     def slots(self, endpoint: str, limit: int) -> EndpointSlots:
         """The one object for this endpoint in this worker: two would overwrite each other's count on the board."""
@@ -366,6 +420,7 @@ class Shares:
 
     def adopt(self, shared: set[str]) -> None:
         """A new route table is in force: endpoints with these ids carry shares."""
+        self.settle()
         for id, slots in self._slots.items():
             try:
                 slots.share(id in shared, id)
@@ -386,7 +441,7 @@ class Shares:
                         place = share.places.get(endpoint.id)
                         if place is None:
                             claims = self.slots(endpoint.id, endpoint.slots.limit)
-                            place = Place(self._board, share, endpoint, claims, self._active)
+                            place = Place(self._board, share, endpoint, claims, self)
                             share.places[endpoint.id] = place
                         else:
                             place.endpoint = endpoint
@@ -425,8 +480,9 @@ class Shares:
 
     def sweep(self, now: float) -> None:
         """Every half second: what owners kept and did not use is lent."""
-        some = list(islice(self._active, _LOOKED_AFTER))
+        self.settle()
+        some = list(islice(self.active, _LOOKED_AFTER))
         for place in some:
-            del self._active[place]
+            del self.active[place]
             if place.sweep(now):
-                self._active[place] = None
+                self.active[place] = None
