@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from sekisho.assembly.schema import migrate
 from sekisho.runtime.database import Database, sqlite_url
+from support.control import with_tables
 
 # Machines that run the tests are slow and busy: no deadline on an example, and no verdict on the pace of making them.
 # A shared worker is a fixture; the tests that use it with many examples forget what was before by themselves.
@@ -76,7 +77,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str | sa.URL
 @pytest.fixture
 def database(database_url: str | sa.URL) -> Iterator[Database]:
     """An empty database with all tables, on SQLite and on PostgreSQL."""
+    if isinstance(database_url, str):
+        with_tables(Path(str(sa.make_url(database_url).database)))
     made = Database(database_url)
-    migrate(made)
     yield made
     made.close()

@@ -135,9 +135,31 @@ def openapi() -> OpenAPIConfig:
     )
 
 
-def _metrics(plane: ControlPlane, sessions: Sessions) -> HTTPRouteHandler:
+class Served:
+    """The control plane that an application serves, with what belongs to it alone."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self.take(plane)
+
+    def take(self, plane: ControlPlane) -> None:
+        self.plane = plane
+        self.sessions = Sessions(plane.admin_token, plane.admins)
+        self.attempts = Attempts()
+        self.inbox = JournalInbox(Inbox(plane.home.root / "journal"), plane.gateway_token)
+
+
+def serve(app: Litestar, plane: ControlPlane) -> None:
+    """Another control plane behind an application that is not running. To make one takes Litestar half a second (it
+    reads the signatures of all operations), which tests save."""
+    served: Served = app.state.served
+    served.take(plane)
+    app.state.control, app.state.sessions = served.plane, served.sessions
+
+
+def _metrics(served: Served) -> HTTPRouteHandler:
     def may_measure(request: Request[Any, Any, Any]) -> bool:
-        if is_loopback(f"http://{plane.listen}") or actor_of(request, sessions, now=plane.clock.now()):
+        plane = served.plane
+        if is_loopback(f"http://{plane.listen}") or actor_of(request, served.sessions, now=plane.clock.now()):
             return True
         try:
             token = plane.home.metrics_token.read_bytes().strip()
@@ -151,21 +173,24 @@ def _metrics(plane: ControlPlane, sessions: Sessions) -> HTTPRouteHandler:
         alone; beyond it whoever asks shows `secrets/metrics_token` or an administrator's token."""
         if not may_measure(request):
             raise NotAuthorizedException("beyond this machine the metrics need the text of secrets/metrics_token")
+        plane = served.plane
         return Response(exposition(plane, await plane.workers(), version=VERSION), media_type=CONTENT_TYPE)
 
     return metrics
 
 
 def build_app(plane: ControlPlane) -> Litestar:
+    served = Served(plane)
+
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
-        async with plane.running():
+        async with served.plane.running():
             yield
 
     @get("/readyz", include_in_schema=False)
     async def readyz() -> Response[Any]:
         """The database answers and there is a table to hand out."""
-        table = plane.publisher.current
+        table = served.plane.publisher.current
         if table is None:
             document = problem(
                 503,
@@ -174,16 +199,16 @@ def build_app(plane: ControlPlane) -> Litestar:
                 hint="look at logs/control.log",
             )
             return Response(document, status_code=503, media_type="application/problem+json")
-        await plane.database_ready()
+        await served.plane.database_ready()
         return Response({"status": "ready", "table": table.version})
 
     def on_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         people = for_people(request.url.path)
         if people and isinstance(error, Elsewhere | SignedOut | WrongForm):
-            return answer_to(request, error, plane, sessions, EXPECTED)
+            return answer_to(request, error, served.plane, served.sessions, EXPECTED)
         document, headers = problem_of(error, STATUSES)
         if people:
-            return answer_to(request, error, plane, sessions, document)
+            return answer_to(request, error, served.plane, served.sessions, document)
         return problem_response(request, document, headers)
 
     async def secure(message: Message, scope: Scope) -> None:
@@ -197,75 +222,70 @@ def build_app(plane: ControlPlane) -> Litestar:
             headers["Cache-Control"] = "public, max-age=31536000, immutable"
 
     async def publisher() -> TablePublisher:
-        return plane.publisher
+        return served.plane.publisher
 
     async def gateway_token() -> GatewayToken:
-        return GatewayToken(plane.gateway_token)
-
-    inbox = JournalInbox(Inbox(plane.home.root / "journal"), plane.gateway_token)
+        return GatewayToken(served.plane.gateway_token)
 
     async def journal_inbox() -> JournalInbox:
-        return inbox
+        return served.inbox
 
     async def salt_eraser() -> SaltEraser:
-        return SaltEraser(plane.erase_salt)
+        return SaltEraser(served.plane.erase_salt)
 
     async def log_files() -> LogFiles:
-        return LogFiles(plane.home.ledger, plane.admin_token)
+        return LogFiles(served.plane.home.ledger, served.plane.admin_token)
 
     async def receipts() -> ReceiptDesk:
-        return plane.receipts
-
-    sessions = Sessions(plane.admin_token, plane.admins)
-    attempts = Attempts()
+        return served.plane.receipts
 
     async def control() -> Control:
-        return plane
+        return served.plane
 
     async def the_sessions() -> Sessions:
-        return sessions
+        return served.sessions
 
     async def the_attempts() -> Attempts:
-        return attempts
+        return served.attempts
 
     async def office() -> FederationOffice:
-        return plane.offices.admin
+        return served.plane.offices.admin
 
     async def the_evidence() -> EvidenceService:
-        return plane.evidence
+        return served.plane.evidence
 
     async def release_desk() -> ReleaseDesk:
-        return plane.release_desk
+        return served.plane.release_desk
 
     async def desk() -> AgentDesk:
-        return plane.offices.agents
+        return served.plane.offices.agents
 
     async def the_locations() -> LocationService:
-        return plane.locations.service
+        return served.plane.locations.service
 
     async def the_rounds() -> LocationRounds:
-        return plane.locations
+        return served.plane.locations
 
     async def the_borders() -> BorderService:
-        return plane.borders
+        return served.plane.borders
 
     async def reserve_office() -> ReserveOffice:
-        return plane.reservations.office
+        return served.plane.reservations.office
 
     async def the_workloads() -> WorkloadService:
-        return plane.workloads.service
+        return served.plane.workloads.service
 
     async def the_throughput() -> ThroughputService:
-        return plane.throughput.service
+        return served.plane.throughput.service
 
     async def actor(request: Request[Any, Any, Any]) -> str:
-        return actor_of(request, sessions, now=plane.clock.now())
+        return actor_of(request, served.sessions, now=served.plane.clock.now())
 
     return Litestar(
         route_handlers=[
             healthz,
             readyz,
-            _metrics(plane, sessions),
+            _metrics(served),
             route_table,
             log_router(),
             shipping_router(),
@@ -307,7 +327,7 @@ def build_app(plane: ControlPlane) -> Litestar:
             "the_evidence": Provide(the_evidence),
             "release_desk": Provide(release_desk),
         },
-        state=State({"control": plane, "sessions": sessions}),
+        state=State({"served": served, "control": plane, "sessions": served.sessions}, deep_copy=False),
         exception_handlers={Exception: on_error},
         before_send=[secure],
         lifespan=[lifespan],

@@ -123,9 +123,7 @@ class Place:
         "running", "share", "slots", "spare", "want",
     )  # fmt: skip
 
-    def __init__(
-        self, board: Board, share: Share, endpoint: Endpoint, claims: EndpointSlots, shares: Shares
-    ) -> None:
+    def __init__(self, board: Board, share: Share, endpoint: Endpoint, claims: EndpointSlots, shares: Shares) -> None:
         self._board = board
         self._shares = shares
         self.share = share

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from sekisho.assembly.app import build_app
 from sekisho.assembly.locations import LANDMARKS, Register, SiteLandmark
 from sekisho.assembly.plane import ControlPlane
 from sekisho.federation.challenge import Answering, Question, landmark_name, site_name, spki, write_question
@@ -27,7 +26,7 @@ from sekisho.federation.report import HeartbeatAnswer, Target
 from sekisho.federation.signing import COUNTER_HEADER, SIGNATURE_HEADER, SITE_HEADER
 from sekisho.kernel.classes import DataClass
 from sekisho.residency.table import RouteSet
-from support.control import new_plane
+from support.control import app_of, new_plane
 from support.sites import HEARTBEAT, FakeAgent, operator_hex
 
 MODEL = "m"
@@ -134,7 +133,7 @@ class Town:
 @pytest.fixture
 def town(tmp_path: Path) -> Iterator[Town]:
     plane = new_plane(tmp_path)
-    with TestClient(build_app(plane)) as client:
+    with TestClient(app_of(plane)) as client:
         yield Town(plane, client)
 
 

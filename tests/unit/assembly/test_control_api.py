@@ -25,7 +25,7 @@ import sekisho.residency.http
 from sekisho.assembly.app import build_app
 from sekisho.assembly.plane import ControlPlane
 from sekisho.residency.table import RouteTable, open_table
-from support.control import FEDERATION, HOSPITAL_KEY, MODEL, decision, new_plane, refusal, write_segment
+from support.control import FEDERATION, HOSPITAL_KEY, MODEL, app_of, decision, new_plane, refusal, write_segment
 
 ID = "eea948230d91"  # of HOSPITAL_KEY
 # Examples of each operation and mode; to look longer: SEKISHO_API_EXAMPLES=200 make test ARGS="-k no_input"
@@ -40,7 +40,7 @@ def plane(tmp_path: Path, database_url: str | sa.URL) -> ControlPlane:
 
 @pytest.fixture
 def client(plane: ControlPlane) -> Iterator[Client]:
-    with TestClient(build_app(plane)) as made:
+    with TestClient(app_of(plane)) as made:
         made.headers["Authorization"] = f"Bearer {plane.admin_token}"
         yield made
 
@@ -110,7 +110,7 @@ def test_versions_grow_across_restarts_and_even_a_lost_database(tmp_path: Path) 
     versions: list[int] = []
     for _ in range(2):
         plane = new_plane(tmp_path)
-        with TestClient(build_app(plane)) as client:
+        with TestClient(app_of(plane)) as client:
             table = table_after(client, plane)
             assert table is not None
             versions.append(table.version)
@@ -120,7 +120,7 @@ def test_versions_grow_across_restarts_and_even_a_lost_database(tmp_path: Path) 
     for file in tmp_path.glob("control.sqlite*"):
         file.unlink()
     plane = new_plane(tmp_path)
-    with TestClient(build_app(plane)) as client:
+    with TestClient(app_of(plane)) as client:
         table = table_after(client, plane)
         assert table is not None
         versions.append(table.version)
@@ -131,7 +131,7 @@ def test_salts_stay_the_same(tmp_path: Path) -> None:
     salts = []
     for _ in range(2):
         plane = new_plane(tmp_path)
-        with TestClient(build_app(plane)) as client:
+        with TestClient(app_of(plane)) as client:
             table = table_after(client, plane)
             assert table is not None
             salts.append({tenant.id: tenant.salt for tenant in table.tenants})
@@ -158,14 +158,14 @@ def test_a_made_key_works_and_is_never_seen_again(client: Client, plane: Control
 
 def test_a_revoked_declared_key_stays_revoked_after_a_restart(tmp_path: Path) -> None:
     plane = new_plane(tmp_path)
-    with TestClient(build_app(plane)) as client:
+    with TestClient(app_of(plane)) as client:
         client.headers["Authorization"] = f"Bearer {plane.admin_token}"
         assert ID in key_ids(table_after(client, plane))
         assert client.delete(f"/api/v1/keys/{ID}").status_code == 204
         again = client.delete(f"/api/v1/keys/{ID}")
         assert (again.status_code, again.json()["code"]) == (409, "state.conflict")
     plane = new_plane(tmp_path)
-    with TestClient(build_app(plane)) as client:
+    with TestClient(app_of(plane)) as client:
         client.headers["Authorization"] = f"Bearer {plane.admin_token}"
         assert ID not in key_ids(table_after(client, plane))
         (key,) = client.get("/api/v1/keys").json()
@@ -296,7 +296,7 @@ def test_every_path_of_the_api_needs_the_admin_token(client: Client, plane: Cont
 
 def operations() -> list[Any]:
     """From the document that the control plane itself hands out, by anybody's reading."""
-    with tempfile.TemporaryDirectory() as root, TestClient(build_app(new_plane(Path(root)))) as client:
+    with tempfile.TemporaryDirectory() as root, TestClient(app_of(new_plane(Path(root)))) as client:
         document = client.get("/api/openapi.json").json()
     schema = schemathesis.openapi.from_dict(document)
     return [found.ok() for found in schema.get_all_operations()]
@@ -305,7 +305,7 @@ def operations() -> list[Any]:
 @pytest.fixture(scope="module")
 def hammered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     plane = new_plane(tmp_path_factory.mktemp("hammered"))
-    with TestClient(build_app(plane), raise_server_exceptions=False) as made:
+    with TestClient(app_of(plane), raise_server_exceptions=False) as made:
         made.headers["Authorization"] = f"Bearer {plane.admin_token}"
         yield made
 
@@ -378,7 +378,7 @@ def test_metrics_are_open_on_this_machine_and_need_a_token_beyond_it(tmp_path: P
 
 
 def test_wrong_guesses_from_the_same_address_lock_no_administrator_out(plane: ControlPlane) -> None:
-    with TestClient(build_app(plane)) as client:
+    with TestClient(app_of(plane)) as client:
 
         def sign_in(token: str) -> int:
             page = client.get("/sign-in").text

@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from sekisho.assembly.app import build_app
 from sekisho.assembly.plane import ControlPlane
 from sekisho.federation.declare import SiteDeclaration, encode_signed, sign
 from sekisho.federation.enrol import new_token
@@ -28,7 +27,7 @@ from sekisho.residency.attestation import snp
 from sekisho.residency.attestation.register import RegisterEntry, SignedEntry
 from sekisho.residency.attestation.register import sign as sign_entry
 from support import tee, tee_vectors
-from support.control import FEDERATION, MODEL, new_plane
+from support.control import FEDERATION, MODEL, app_of, new_plane
 from support.sites import FakeAgent, operator_hex
 
 Client = TestClient[Litestar]
@@ -46,7 +45,7 @@ def plane(tmp_path: Path, database_url: str | sa.URL, monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def client(plane: ControlPlane) -> Iterator[Client]:
-    with TestClient(build_app(plane)) as made:
+    with TestClient(app_of(plane)) as made:
         made.headers["Authorization"] = f"Bearer {plane.admin_token}"
         yield made
 

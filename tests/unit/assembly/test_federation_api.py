@@ -17,14 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from sekisho.assembly.app import build_app
 from sekisho.assembly.plane import ControlPlane
 from sekisho.federation.declare import SignedDeclaration, SiteDeclaration, sign
 from sekisho.federation.enrol import control_key_of
 from sekisho.federation.report import EndpointReport, HandIn
 from sekisho.federation.signing import answer_text, control_signed, pin_of_spki, spki_of
 from sekisho.residency.table import Closed, RouteSet, RouteTable
-from support.control import FEDERATION, new_plane
+from support.control import FEDERATION, app_of, new_plane
 from support.sites import FakeAgent, operator_hex
 
 Client = TestClient[Litestar]
@@ -39,7 +38,7 @@ def plane(tmp_path: Path, database_url: str | sa.URL) -> ControlPlane:
 
 @pytest.fixture
 def client(plane: ControlPlane) -> Iterator[Client]:
-    with TestClient(build_app(plane)) as made:
+    with TestClient(app_of(plane)) as made:
         made.headers["Authorization"] = f"Bearer {plane.admin_token}"
         yield made
 

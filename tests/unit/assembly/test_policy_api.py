@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from sekisho.assembly.app import build_app
 from sekisho.assembly.plane import ControlPlane, Loaded
 from sekisho.kernel.clock import FixedClock
 from sekisho.ledger.model import Decision
@@ -20,7 +19,7 @@ from sekisho.residency.policy.bundle import bundle_of, default_bundle
 from sekisho.residency.policy.source import KEEP_S
 from sekisho.residency.policy.store import prune_sources, table_source, table_source_part
 from sekisho.runtime.changes import changes
-from support.control import FEDERATION, MODEL, decision, loaded, new_plane, write_segment
+from support.control import FEDERATION, MODEL, app_of, decision, loaded, new_plane, write_segment
 
 Client = TestClient[Litestar]
 CONFIDENTIAL = "2-confidential.cedar"
@@ -56,7 +55,7 @@ def plane(tmp_path: Path, database_url: str | sa.URL, clock: FixedClock) -> Cont
 
 @pytest.fixture
 def client(plane: ControlPlane) -> Iterator[Client]:
-    with TestClient(build_app(plane)) as made:
+    with TestClient(app_of(plane)) as made:
         made.headers["Authorization"] = f"Bearer {plane.admin_token}"
         yield made
 

@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from sekisho.assembly.app import build_app
 from sekisho.assembly.plane import ControlPlane
 from sekisho.assembly.sequencer import sources_of
 from sekisho.capacity import log as reservations
@@ -30,7 +29,7 @@ from sekisho.ledger.tlog.log import LogReader, LogWriter
 from sekisho.residency import evidence_store
 from sekisho.residency.policy import service, store
 from sekisho.residency.policy.bundle import default_bundle
-from support.control import new_plane
+from support.control import app_of, new_plane
 
 ORIGIN = "log.example/2026"
 START = (int(time.time()) // 86_400 + 10) * 86_400
@@ -72,7 +71,7 @@ def log(tmp_path: Path, plane: ControlPlane) -> Iterator[TheLog]:
 
 @pytest.fixture
 def client(plane: ControlPlane) -> Iterator[Client]:
-    with TestClient(build_app(plane)) as made:
+    with TestClient(app_of(plane)) as made:
         made.headers["Authorization"] = f"Bearer {plane.admin_token}"
         yield made
 

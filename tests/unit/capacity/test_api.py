@@ -14,8 +14,7 @@ import sqlalchemy as sa
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from sekisho.assembly.app import build_app
-from support.control import new_plane
+from support.control import app_of, new_plane
 
 START = (int(time.time()) // 86_400 + 10) * 86_400
 BASE = "/api/v1/reserve"
@@ -25,7 +24,7 @@ Client = TestClient[Litestar]
 @pytest.fixture
 def client(tmp_path: Path, database_url: str | sa.URL) -> Iterator[Client]:
     plane = new_plane(tmp_path, database=None if isinstance(database_url, str) else database_url)
-    with TestClient(build_app(plane)) as made:
+    with TestClient(app_of(plane)) as made:
         made.headers["Authorization"] = f"Bearer {plane.admin_token}"
         for site, gpus in (("sakura-ishikari", 16), ("softbank-osaka", 8), ("azure-us-west-2", 64)):
             answer = made.put(f"{BASE}/pools/{site}/h100", json={"gpus": gpus, "yen_per_gpu_hour": 400})

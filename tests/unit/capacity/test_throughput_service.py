@@ -12,12 +12,11 @@ import sqlalchemy as sa
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from sekisho.assembly.app import build_app
 from sekisho.assembly.plane import ControlPlane
 from sekisho.ledger.model import encode_record
 from sekisho.ledger.store import insert_decisions
 from sekisho.residency.table import ShareEntry
-from support.control import MODEL, decision, new_plane
+from support.control import MODEL, app_of, decision, new_plane
 
 BASE = "/api/v1/reserve/throughput"
 
@@ -41,7 +40,7 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path: Path, database_url: str | sa.URL) -> Iterator[Desk]:
     plane = new_plane(tmp_path, database=None if isinstance(database_url, str) else database_url)
-    with TestClient(build_app(plane)) as made:
+    with TestClient(app_of(plane)) as made:
         made.headers["Authorization"] = f"Bearer {plane.admin_token}"
         yield Desk(made, plane)
 

@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from litestar.testing import TestClient
 
-from sekisho.assembly.app import build_app
 from sekisho.cli.main import cli
 from sekisho.federation.border import (
     BorderRefused,
@@ -30,7 +29,7 @@ from sekisho.federation.border_service import BorderService
 from sekisho.federation.errors import Conflict, UnknownName
 from sekisho.ledger import outbox
 from sekisho.runtime.database import Database
-from support.control import new_plane
+from support.control import app_of, new_plane
 
 NOW = 1_800_000_000.0
 HOUR_MS = 3_600_000
@@ -141,7 +140,7 @@ def test_a_crossing_is_said_and_kept(borders: BorderService) -> None:
 def test_over_http_statements_need_no_token_and_reading_them_does(tmp_path: Path) -> None:
     plane = new_plane(tmp_path)
     given = chain(3, until=plane.clock.now())
-    with TestClient(build_app(plane)) as client:
+    with TestClient(app_of(plane)) as client:
         admin = {"Authorization": f"Bearer {plane.admin_token}"}
         body = msgspec.json.encode({"statements": given})
         assert client.post("/agent/v1/borders/jp", content=body).json()["code"] == "name.unknown"

@@ -10,14 +10,13 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from sekisho.assembly.app import build_app
 from sekisho.assembly.ledger import log_origin, log_signer, log_verifier
 from sekisho.assembly.plane import ControlPlane
 from sekisho.ledger.tlog.keys import open_note
 from sekisho.ledger.tlog.log import LogFault, LogReader
 from sekisho.ledger.tlog.tiles import decode_bundle
 from sekisho.ledger.tlog.years import Opened, directory, open_year
-from support.control import new_plane
+from support.control import app_of, new_plane
 
 YEAR = datetime.now(UTC).year
 
@@ -40,7 +39,7 @@ def plane(tmp_path: Path) -> ControlPlane:
 
 @pytest.fixture
 def client(plane: ControlPlane) -> Iterator[TestClient[Litestar]]:
-    with TestClient(build_app(plane)) as made:
+    with TestClient(app_of(plane)) as made:
         yield made
 
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from sekisho.assembly.app import build_app
 from sekisho.assembly.plane import ControlPlane
 from sekisho.assembly.schema import migrate
 from sekisho.ledger.journal import read_records
@@ -26,7 +25,7 @@ from sekisho.ledger.tlog.index import LogIndex
 from sekisho.ledger.tlog.keys import NoteSigner
 from sekisho.ledger.tlog.log import LogWriter
 from sekisho.runtime.database import Database, sqlite_url
-from support.control import decision, frame, new_plane, write_segment
+from support.control import app_of, decision, frame, new_plane, write_segment
 
 FRAMES = [frame(encode_record(decision(number))) for number in range(6)]
 ORIGIN = "sekisho.test/log/2026"
@@ -125,7 +124,7 @@ def plane(tmp_path: Path) -> ControlPlane:
 
 @pytest.fixture
 def client(plane: ControlPlane) -> Iterator[TestClient[Litestar]]:
-    with TestClient(build_app(plane)) as made:
+    with TestClient(app_of(plane)) as made:
         yield made
 
 

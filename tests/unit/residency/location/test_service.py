@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from litestar.testing import TestClient
 
-from sekisho.assembly.app import build_app
 from sekisho.assembly.locations import LANDMARKS, Register, read_register
 from sekisho.assembly.plane import ControlPlane
 from sekisho.cli.main import cli
@@ -26,7 +25,7 @@ from sekisho.residency.location.model import Finding
 from sekisho.residency.location.service import LocationRefused, LocationService
 from sekisho.residency.table import RouteSet
 from sekisho.runtime.database import Database
-from support.control import FEDERATION, MODEL, new_plane
+from support.control import FEDERATION, MODEL, app_of, new_plane
 
 NOW = 1_800_000_000.0
 SITE_KEY, OTHER_KEY = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -219,7 +218,7 @@ def test_a_register_that_can_t_be_read_is_named(tmp_path: Path) -> None:
 def test_the_api_says_where_a_site_can_be_and_refuses_by_code(tmp_path: Path) -> None:
     plane = new_plane(tmp_path, federation=PLACED)
     site = SITES["osaka"]
-    with TestClient(build_app(plane)) as client:
+    with TestClient(app_of(plane)) as client:
         client.headers["Authorization"] = f"Bearer {plane.admin_token}"
         path = f"/api/v1/sites/{site.id}/location"
         assert client.get(path).json()["verdict"] == "declared"
@@ -246,7 +245,7 @@ def test_a_contradicted_site_loses_its_confidential_routes_in_the_next_table(tmp
         landmarks=lambda: MARKS,
         land=natural_earth,
     )
-    with TestClient(build_app(plane)) as client, client.portal() as portal:
+    with TestClient(app_of(plane)) as client, client.portal() as portal:
         assert set(_confidential(plane)) == {"japan-east-1", "ishikari-1", "osaka-1"}
         now = plane.clock.now()
         locations.take("osaka", (measured("quincy", 3.0, at=now),), now=now, actor="admin")
