@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import cedarpy
@@ -71,8 +71,10 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     mentions: Mentions
 
 
+@lru_cache(maxsize=16)
 def read_rules(bundle: Bundle) -> tuple[Rule, ...]:
-    """The rules in the order of the bundle; PolicyRefused with every mistake when there is one."""
+    """The rules in the order of the bundle; PolicyRefused with every mistake when there is one. To read the bundle
+    that comes with Sekisho takes a tenth of a second, and proposals, replays and tables read the same one."""
     rules, mistakes = examine(bundle)
     if mistakes:
         raise PolicyRefused(
