@@ -118,6 +118,11 @@ def domain() -> list[EndpointFacts]:
 DOMAIN = domain()
 
 
+def some(which: int) -> list[EndpointFacts]:
+    """All of the domain in the soak; otherwise a third of it, another one for each `which`."""
+    return DOMAIN if SOAK else sorted(DOMAIN, key=hash)[which % 3 :: 3]
+
+
 def allowed(verdict: Verdict) -> bool:
     return isinstance(verdict, Allowed)
 

@@ -11,12 +11,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sekisho.federation.declare import SignedDeclaration, SiteDeclaration, encode_signed, sign
-from sekisho.federation.enrol import EnrolmentService, NewInvitation, new_token
+from sekisho.federation.enrol import EnrolmentService
 from sekisho.federation.model import Declaration, Federation, Operator, Site, UpstreamTls
 from sekisho.federation.report import EndpointReport, Heartbeat, Inventory
 from sekisho.federation.service import FederationService
 from sekisho.federation.signing import agent_sign, enrolment_text, request_text, rotation_text, spki_of
 from sekisho.federation.sites import SignedRequest, SiteService
+from sekisho.federation.tokens import new_token
+from sekisho.federation.views import NewInvitation
 from sekisho.runtime.database import Database
 
 NOW = 1_795_000_000.0

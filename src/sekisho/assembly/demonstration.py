@@ -15,11 +15,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sekisho.assembly.home import Home, ensure_operator_key
 from sekisho.assembly.site_home import SiteHome, prepare, prepare_next_key, take_next_key
 from sekisho.federation.declare import SiteDeclaration, encode_signed, read_signed, sign
-from sekisho.federation.enrol import INVITATION_S, EnrolmentService, new_token
+from sekisho.federation.enrol import INVITATION_S, EnrolmentService
 from sekisho.federation.enrolments import Enrolment
 from sekisho.federation.model import Site
 from sekisho.federation.signing import agent_sign, enrolment_text, pin_of_spki, spki_of
-from sekisho.federation.sites import SiteService, SiteView
+from sekisho.federation.sites import SiteService
+from sekisho.federation.tokens import new_token
+from sekisho.federation.views import SiteView
 
 _log = logging.getLogger(__name__)
 ACTOR = "demonstration"

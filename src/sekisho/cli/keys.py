@@ -20,7 +20,7 @@ from sekisho.cli import texts
 from sekisho.cli.control_client import call
 from sekisho.cli.key import key
 from sekisho.cli.local import home_option, json_option, ready
-from sekisho.federation.service import KeyView, NewKey
+from sekisho.federation.views import KeyView, NewKey
 from sekisho.kernel.errors import SekishoError
 from sekisho.kernel.units import parse_duration_s
 

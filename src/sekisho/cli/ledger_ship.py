@@ -15,8 +15,7 @@ from sekisho.assembly.home import Home
 from sekisho.cli import ledger_texts as says
 from sekisho.cli.local import home_option
 from sekisho.kernel.errors import SekishoError
-from sekisho.ledger.shipping import GATEWAY, Arrived, Shipper
-from sekisho.ledger.shipping_http import PATH
+from sekisho.ledger.shipping import GATEWAY, PATH, Arrived, Shipper
 
 _TIMEOUT_S = 30.0
 _EVERY_S = 0.2

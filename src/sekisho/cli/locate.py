@@ -29,11 +29,11 @@ from sekisho.cli.local import home_option, json_option
 from sekisho.cli.operator import read_operator_key
 from sekisho.cli.site import site
 from sekisho.cli.texts import language
-from sekisho.console.location_api import MeasurementAsked
 from sekisho.federation.challenge import PublicKey, read_spki, spki
 from sekisho.federation.landmark import Landmark, Measurement, SignedMeasurement, landmark_of
 from sekisho.federation.prober import Unanswered
 from sekisho.federation.prober import measure as ask
+from sekisho.federation.views import MeasurementAsked
 from sekisho.kernel.clock import SystemClock
 from sekisho.kernel.errors import SekishoError
 from sekisho.residency.location.model import Finding

@@ -17,8 +17,8 @@ from sekisho.cli import site_texts as said
 from sekisho.cli.control_client import call
 from sekisho.cli.local import home_option, json_option
 from sekisho.cli.texts import Text
-from sekisho.federation.enrol import OperatorView
 from sekisho.federation.model import Pool
+from sekisho.federation.views import OperatorView
 from sekisho.kernel.errors import SekishoError
 
 

@@ -17,9 +17,7 @@ from sekisho.cli import site_texts as said
 from sekisho.cli.control_client import call
 from sekisho.cli.keys import Duration
 from sekisho.cli.local import home_option, json_option
-from sekisho.console.federation_api import Decided, SiteChanged, SiteDetail
-from sekisho.federation.enrol import NewInvitation
-from sekisho.federation.sites import SiteView
+from sekisho.federation.views import Decided, NewInvitation, SiteChanged, SiteDetail, SiteView
 from sekisho.kernel.units import format_duration
 
 

@@ -21,8 +21,8 @@ from sekisho.cli.operator import read_operator_key
 from sekisho.cli.site import site
 from sekisho.federation.attester import Attester
 from sekisho.federation.declare import SiteDeclaration, encode_signed, read_signed, sign
-from sekisho.federation.enrol import control_key_of
 from sekisho.federation.errors import EnrolmentRefused
+from sekisho.federation.tokens import control_key_of
 from sekisho.kernel.errors import SekishoError
 from sekisho.runtime.toml import ConfigRefused, read_toml
 

@@ -17,7 +17,7 @@ from sekisho.console.render import View
 from sekisho.console.services import Fault, Setting
 from sekisho.console.session import COOKIE
 from sekisho.console.sign_in import require_form
-from sekisho.federation.service import KeyView, NewKey
+from sekisho.federation.views import KeyView, NewKey
 from sekisho.kernel.errors import SekishoError
 
 _DAY_S = 86_400.0

@@ -18,7 +18,7 @@ from sekisho.console.inject import TheActor, TheControl
 from sekisho.console.services import Control, Fault, Setting
 from sekisho.console.session import COOKIE, Sessions
 from sekisho.federation.errors import UnknownName
-from sekisho.federation.service import KeyView, NewKey
+from sekisho.federation.views import KeyView, NewKey
 from sekisho.kernel.classes import LABELS, DataClass
 from sekisho.kernel.errors import SekishoError
 from sekisho.ledger.model import Decision

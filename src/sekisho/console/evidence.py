@@ -8,7 +8,7 @@ import msgspec
 
 from sekisho.console.facts import Facts, SiteLive
 from sekisho.console.render import View
-from sekisho.federation.sites import SiteView as Enrolled
+from sekisho.federation.views import SiteView as Enrolled
 from sekisho.residency.evidence import ATTESTATION
 from sekisho.residency.evidence_store import Evidence
 

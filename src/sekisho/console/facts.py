@@ -12,8 +12,8 @@ from sekisho.console.services import Control, Fault, JournalState, LedgerState, 
 from sekisho.console.workers import WorkerReport
 from sekisho.federation.model import Endpoint, Operator, Site
 from sekisho.federation.records import current
-from sekisho.federation.service import KeyView
-from sekisho.federation.sites import SiteView as Enrolled
+from sekisho.federation.views import KeyView
+from sekisho.federation.views import SiteView as Enrolled
 from sekisho.ledger.store import PassageCount, count_passages, newest_at_ms
 from sekisho.residency.evidence_store import Evidence, newest_standing
 from sekisho.residency.policy.service import Proposal

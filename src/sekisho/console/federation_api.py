@@ -17,17 +17,21 @@ from msgspec import Meta
 from sekisho.console.api import admin_only
 from sekisho.console.inject import TheActor, TheControl
 from sekisho.federation.declare import SignedDeclaration
-from sekisho.federation.enrol import (
-    INVITATION_S,
-    MAX_INVITATION_S,
-    EnrolmentService,
-    NewInvitation,
-    OperatorView,
-    new_token,
-)
+from sekisho.federation.enrol import INVITATION_S, MAX_INVITATION_S, EnrolmentService
 from sekisho.federation.errors import UnknownName
 from sekisho.federation.model import Operator, Pool
-from sekisho.federation.sites import SiteService, SiteView
+from sekisho.federation.sites import SiteService
+from sekisho.federation.tokens import new_token
+from sekisho.federation.views import (
+    Decided,
+    EnrolmentView,
+    NewInvitation,
+    OperatorView,
+    SiteChanged,
+    SiteDetail,
+    SiteView,
+    VersionView,
+)
 from sekisho.kernel.ids import NAME
 from sekisho.runtime.problems import Problem
 
@@ -72,47 +76,6 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """`pin`: the fingerprint that the agent showed on its own machine; compared when it is given."""
 
     pin: Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")] | None = None
-
-
-class EnrolmentView(msgspec.Struct, frozen=True, kw_only=True):
-    """What was handed in for a site, and what became of it. Times in Unix seconds."""
-
-    id: str
-    state: str
-    pin: str
-    at: float
-    decided_at: float | None
-    decided_by: str | None
-    declaration: SignedDeclaration
-
-
-class VersionView(msgspec.Struct, frozen=True, kw_only=True):
-    """Which version of a site's declaration was approved by whom, and when (Unix seconds)."""
-
-    version: int
-    at: float
-    actor: str
-
-
-class SiteDetail(msgspec.Struct, frozen=True, kw_only=True):
-    site: SiteView
-    enrolments: tuple[EnrolmentView, ...]
-    versions: tuple[VersionView, ...]
-
-
-class Decided(msgspec.Struct, frozen=True, kw_only=True):
-    site: str
-    state: str
-    pin: str
-
-
-class SiteChanged(msgspec.Struct, frozen=True, kw_only=True):
-    """`table_version` obeys the change; `changed` is false when it was so before."""
-
-    site: str
-    suspended: bool
-    changed: bool
-    table_version: int
 
 
 class FederationOffice:

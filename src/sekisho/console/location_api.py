@@ -14,6 +14,7 @@ from msgspec import Meta
 from sekisho.console.api import admin_only
 from sekisho.console.inject import TheActor, TheControl
 from sekisho.federation.landmark import SignedMeasurement
+from sekisho.federation.views import MeasurementAsked
 from sekisho.kernel.ids import NAME
 from sekisho.residency.location.land import natural_earth
 from sekisho.residency.location.model import Finding
@@ -27,12 +28,6 @@ class Measurements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What landmarks signed about one site (`body` and `signature` in base64)."""
 
     measurements: Annotated[tuple[SignedMeasurement, ...], Meta(min_length=1, max_length=MAX_MEASUREMENTS)]
-
-
-class MeasurementAsked(msgspec.Struct, frozen=True, kw_only=True):
-    """The landmarks that measure the site at their next heart-beat."""
-
-    landmarks: tuple[str, ...]
 
 
 @runtime_checkable

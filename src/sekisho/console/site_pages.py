@@ -21,7 +21,7 @@ from sekisho.console.sign_in import require_form
 from sekisho.federation.declare import SignedDeclaration, SiteDeclaration
 from sekisho.federation.enrolments import Enrolment, Invitation
 from sekisho.federation.errors import Conflict, UnknownName
-from sekisho.federation.sites import SiteView
+from sekisho.federation.views import SiteView
 from sekisho.kernel.jurisdictions import PREFECTURES
 
 Id = Annotated[str, PathParameter(max_length=64)]

@@ -9,7 +9,6 @@ suspended in one step, or its agent is replaced by another invitation.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -23,43 +22,22 @@ from sekisho.federation.errors import Conflict, EnrolmentRefused, UnknownName
 from sekisho.federation.model import Endpoint, Federation, Operator
 from sekisho.federation.records import Record, append_version, current, history
 from sekisho.federation.signing import agent_signed, enrolment_text, parse_operator_key, parse_spki, pin_of_spki
+from sekisho.federation.tokens import control_key_of, hash_token
+from sekisho.federation.views import NewInvitation, OperatorView
 from sekisho.kernel.ids import NAME
 from sekisho.runtime.changes import record_change
 from sekisho.runtime.database import Database
 
-TOKEN_PREFIX = "sk-site-"  # noqa: S105 - how a token begins, not one
 INVITATION_S = 24 * 3600.0
 MAX_INVITATION_S = 30 * 86_400.0
 # With a token in hand one may err; not for ever.
 MAX_REFUSED = 20
-_TOKEN = re.compile(r"sk-site-[A-Za-z0-9_-]{43}\.[0-9a-f]{64}")
 
 
 class OperatorKey(msgspec.Struct, frozen=True, kw_only=True):
     """Hex of the Ed25519 key with which an operator signs its declarations."""
 
     key: str
-
-
-class OperatorView(msgspec.Struct, frozen=True, kw_only=True):
-    """`source`: `configuration` or `enrolment`. `key`: with which it signs declarations; empty: none is known."""
-
-    id: str
-    name: str
-    country: str
-    law: str
-    source: str
-    key: str = ""
-
-
-class NewInvitation(msgspec.Struct, frozen=True, kw_only=True):
-    """The only time that the token is seen. `expires_at` in Unix seconds."""
-
-    id: str
-    operator: str
-    site: str
-    token: str
-    expires_at: float
 
 
 class EnrolmentService:
@@ -187,7 +165,7 @@ class EnrolmentService:
     def enrol(self, *, token: str, spki: str, proof: bytes, declaration: bytes, now: float) -> Enrolment:
         """What an agent hands in with its token; `declaration` is a SignedDeclaration in JSON. It waits for
         approval."""
-        if not _TOKEN.fullmatch(token):
+        if control_key_of(token) is None:
             raise EnrolmentRefused(
                 "that is no invitation's token", code="enrol.token_unknown", hint="ask who runs the control plane"
             )
@@ -453,22 +431,6 @@ def stored_operators(connection: sa.Connection) -> dict[str, Operator]:
 def operator_keys(connection: sa.Connection) -> dict[str, str]:
     records = current(connection, "operator-key")
     return {record.id: msgspec.json.decode(record.body, type=OperatorKey).key for record in records.values()}
-
-
-def new_token(secret: str, *, control: str) -> str:
-    """`secret`: `secrets.token_urlsafe(32)`. `control`: hex of the key with which the control plane signs what it
-    tells agents, so that whoever was invited knows whom to believe."""
-    return f"{TOKEN_PREFIX}{secret}.{control}"
-
-
-def control_key_of(token: str) -> str | None:
-    """The control plane's key in a token; None for what is no token."""
-    return token.rpartition(".")[2] if _TOKEN.fullmatch(token) else None
-
-
-def hash_token(token: str) -> str:
-    """SHA-256 (hex): tokens are 256 random bits, so no slow hash is needed."""
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def _operator_view(operator: Operator, source: str, keys: Mapping[str, str]) -> OperatorView:

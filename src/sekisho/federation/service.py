@@ -20,35 +20,12 @@ from sekisho.federation.store import (
     stored_keys,
     suspended_endpoints,
 )
+from sekisho.federation.views import KeyView, NewKey
 from sekisho.runtime.changes import record_change
 from sekisho.runtime.database import Database
 
 _FOREVER = float("inf")
 _Working = tuple[tuple[tuple[Tenant, ...], tuple[ApiKey, ...], list[StoredKey]], float, tuple[ApiKey, ...]]
-
-
-class KeyView(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be shown of a key. `source` says where it was declared."""
-
-    id: str
-    tenant: str
-    label: str
-    source: str
-    created_at: float | None = None
-    expires_at: float | None = None
-    revoked_at: float | None = None
-
-    def live(self, now: float) -> bool:
-        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
-
-
-class NewKey(msgspec.Struct, frozen=True, kw_only=True):
-    """The only time that the key itself is seen."""
-
-    id: str
-    tenant: str
-    key: str
-    expires_at: float | None = None
 
 
 class FederationService:

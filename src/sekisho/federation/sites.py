@@ -21,6 +21,7 @@ from sekisho.federation.model import Endpoint, Federation, Operator, Pool, Site,
 from sekisho.federation.records import append_version, current
 from sekisho.federation.report import Heartbeat, Inventory
 from sekisho.federation.signing import agent_signed, parse_spki, pin_of_spki, request_text, rotation_text
+from sekisho.federation.views import SiteView
 from sekisho.kernel.ids import NAME
 from sekisho.runtime.changes import record_change
 from sekisho.runtime.database import Database
@@ -47,29 +48,6 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
 
     suspended: bool
     renew: bool
-
-
-class SiteView(msgspec.Struct, frozen=True, kw_only=True):
-    """A site as people see it. `state`: `configured`, `waiting`, `approved`, `stale` (no heart-beat in time),
-    `rejected`. Times in Unix seconds; `valid_until`: when its evidence runs out; None: renewed with every table.
-    `key`: its agent's (base64 SubjectPublicKeyInfo); `location`: where that answers landmarks (`host:port`)."""
-
-    id: str
-    operator: str
-    name: str
-    country: str
-    source: str
-    state: str
-    suspended: bool
-    simulated: bool
-    endpoints: tuple[str, ...] = ()
-    pin: str = ""
-    heard_at: float | None = None
-    valid_until: float | None = None
-    inventory: Inventory | None = None
-    version: str = ""
-    key: str = ""
-    location: str = ""
 
 
 class AnsweringSite(msgspec.Struct, frozen=True, kw_only=True):

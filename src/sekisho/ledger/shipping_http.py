@@ -11,9 +11,8 @@ from litestar.di import NamedDependency
 from litestar.exceptions import NotAuthorizedException
 from litestar.params import QueryParameter
 
-from sekisho.ledger.shipping import MAX_PART_BYTES, Arrived, Inbox
+from sekisho.ledger.shipping import MAX_PART_BYTES, PATH, Arrived, Inbox
 
-PATH = "/internal/v1/journal"
 # A part is at most a megabyte, or one record that is longer; records are bounded by what a gateway lets in.
 _MAX_BODY_BYTES = 2 * MAX_PART_BYTES
 

@@ -19,11 +19,11 @@ from sekisho.assembly.locations import LANDMARKS, Register, SiteLandmark
 from sekisho.assembly.plane import ControlPlane
 from sekisho.federation.challenge import Answering, Question, landmark_name, site_name, spki, write_question
 from sekisho.federation.declare import SiteDeclaration, sign
-from sekisho.federation.enrol import new_token
 from sekisho.federation.landmark import Landmark, Measurement, SignedMeasurement, sign_measurement
 from sekisho.federation.model import Declaration
 from sekisho.federation.report import HeartbeatAnswer, Target
 from sekisho.federation.signing import COUNTER_HEADER, SIGNATURE_HEADER, SITE_HEADER
+from sekisho.federation.tokens import new_token
 from sekisho.kernel.classes import DataClass
 from sekisho.residency.table import RouteSet
 from support.control import app_of, new_plane

@@ -20,9 +20,9 @@ from litestar.testing import TestClient
 
 from sekisho.assembly.plane import ControlPlane
 from sekisho.federation.declare import SiteDeclaration, encode_signed, sign
-from sekisho.federation.enrol import new_token
 from sekisho.federation.key_release import spki_of, unwrap
 from sekisho.federation.report import EndpointReport
+from sekisho.federation.tokens import new_token
 from sekisho.residency.attestation import snp
 from sekisho.residency.attestation.register import RegisterEntry, SignedEntry
 from sekisho.residency.attestation.register import sign as sign_entry

@@ -19,9 +19,9 @@ from litestar.testing import TestClient
 
 from sekisho.assembly.plane import ControlPlane
 from sekisho.federation.declare import SignedDeclaration, SiteDeclaration, sign
-from sekisho.federation.enrol import control_key_of
 from sekisho.federation.report import EndpointReport, HandIn
 from sekisho.federation.signing import answer_text, control_signed, pin_of_spki, spki_of
+from sekisho.federation.tokens import control_key_of
 from sekisho.residency.table import Closed, RouteSet, RouteTable
 from support.control import FEDERATION, app_of, new_plane
 from support.sites import FakeAgent, operator_hex

@@ -12,7 +12,7 @@ from sekisho.console.gateway import Filters, matrix_rows, profile_choices, site_
 from sekisho.console.i18n import LANGUAGES, Language, translator
 from sekisho.console.needs import needs
 from sekisho.console.policies import Edited, RuleFilter, card_of, edit_view, rule_groups, words_of
-from sekisho.federation.sites import SiteView
+from sekisho.federation.views import SiteView
 from sekisho.kernel.classes import DataClass
 from sekisho.residency.evidence_store import Evidence
 from sekisho.residency.model import TenantFacts

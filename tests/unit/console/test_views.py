@@ -14,7 +14,7 @@ from sekisho.console.now import now_view
 from sekisho.console.services import Fault, JournalState, TableState
 from sekisho.console.tiles import GRID
 from sekisho.console.workers import WorkerReport
-from sekisho.federation.service import KeyView
+from sekisho.federation.views import KeyView
 from sekisho.gateway.settings import EndpointSnapshot, WorkerSnapshot
 from sekisho.kernel.jurisdictions import PREFECTURES
 from sekisho.ledger.store import PassageCount

@@ -11,12 +11,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sekisho.federation.declare import DeclarationRefused, SiteDeclaration, encode_signed, read_signed, sign
-from sekisho.federation.enrol import MAX_REFUSED, control_key_of, new_token
+from sekisho.federation.enrol import MAX_REFUSED
 from sekisho.federation.errors import AgentRefused, Conflict, EnrolmentRefused, UnknownName
 from sekisho.federation.model import Endpoint, Operator, Pool, Site
 from sekisho.federation.report import EndpointReport, Gpu, Inventory
 from sekisho.federation.signing import pin_of_spki, spki_of
 from sekisho.federation.sites import CLOCK_S
+from sekisho.federation.tokens import control_key_of, new_token
 from sekisho.kernel.errors import SekishoError
 from sekisho.runtime.changes import changes
 from sekisho.runtime.database import Database
