@@ -54,8 +54,11 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/python tools/native.py --check
 
-test: debian $(VENV)/.native check
-	$(BIN)/pytest -n 2 --timeout 300 -m "not alone" $(ARGS)
+# Compiling and checking take a core each for more than a minute. Three processes of tests on two cores: they wait for
+# others (databases, browsers, processes that start) a quarter of their time.
+test: debian $(VENV)/.dev
+	@$(MAKE) --no-print-directory --output-sync=target -j 2 native check
+	$(BIN)/pytest -n 3 --timeout 300 -m "not alone" $(ARGS)
 	@$(BIN)/pytest -n 0 --timeout 300 -m alone $(ARGS) || { code=$$?; [ $$code -eq 5 ] || exit $$code; }  # 5: ARGS chose none
 
 # Ray (240 MB) has a lock of its own; its journey starts a cluster of one node on the loopback address.

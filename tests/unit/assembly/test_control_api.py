@@ -29,7 +29,7 @@ from support.control import FEDERATION, HOSPITAL_KEY, MODEL, app_of, decision, n
 
 ID = "eea948230d91"  # of HOSPITAL_KEY
 # Examples of each operation and mode; to look longer: SEKISHO_API_EXAMPLES=200 make test ARGS="-k no_input"
-API_EXAMPLES = int(os.environ.get("SEKISHO_API_EXAMPLES", "12"))
+API_EXAMPLES = int(os.environ.get("SEKISHO_API_EXAMPLES", "8"))
 Client = TestClient[Litestar]
 
 
