@@ -11,6 +11,7 @@ Rates are by wall clock; beside them stands the clients' CPU time a decision, wh
 from __future__ import annotations
 
 import functools
+import gc
 import multiprocessing
 import os
 import random
@@ -225,6 +226,8 @@ def _grouped(database: Database, name: str, clients: int, *, must: int) -> None:
                 booked[number] += 1
             answers[number].append(time.perf_counter() - began)
 
+    gc.collect()
+    gc.freeze()  # as the control plane does
     cpu, began = time.process_time(), time.perf_counter()
     threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
     for thread in threads:

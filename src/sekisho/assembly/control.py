@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -105,6 +106,9 @@ async def _serve(plane: ControlPlane, listening: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=DRAIN_S,
     )
+    # What lives as long as the process is not looked at again: a whole collection took a tenth of a second.
+    gc.collect()
+    gc.freeze()
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[bool]] = set()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +80,11 @@ class Database:
             sa.event.listen(self.engine, "begin", _begin_sqlite)
 
     @contextmanager
-    def write(self, *, alone: bool = True) -> Iterator[sa.Connection]:
+    def write(self, *, alone: bool = True, on: sa.Connection | None = None) -> Iterator[sa.Connection]:
         """One transaction that may write: all of it or nothing. `alone` False (PostgreSQL only): beside other
-        writers, for a caller that brings finer locks of its own."""
+        writers, for a caller that brings finer locks of its own. `on`: a connection that the caller keeps."""
         try:
-            with self._connect() as connection, connection.begin():
+            with self._connect() if on is None else nullcontext(on) as connection, connection.begin():
                 if self._postgresql and alone:
                     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
                 yield connection
@@ -119,6 +119,14 @@ class Database:
             raise DatabaseUnavailable(
                 f"the database did not answer: {error.strerror or error}", hint="look at the database's server"
             ) from error
+
+    def keep(self) -> sa.Connection:
+        """A connection for one thread that writes all the time; the caller closes it. To take one of the pool, with a
+        question whether it still lives, costs as much as a small transaction."""
+        try:
+            return self._connect()
+        except sa.exc.DBAPIError as error:
+            raise _told(error) from error
 
     def ready(self) -> None:
         """Returns when a query is answered; DatabaseUnavailable otherwise."""
