@@ -7,19 +7,24 @@ import os
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sekisho.capacity import tables
 from sekisho.capacity.audit import audit
-from sekisho.capacity.authority import guard_fault, take
+from sekisho.capacity.authority import authority, book_alone, guard_fault, take
 from sekisho.capacity.faults import Oversold
 from sekisho.capacity.grid import span_of
 from sekisho.capacity.model import Body, Booked, Booking, Decision, Part, Placement, Refused
 from sekisho.capacity.writer import GroupWriter
-from sekisho.runtime.database import Database
+from sekisho.runtime.database import Database, sqlite_url
 from soak.oversold import soak
+from support.background import SOAK
+from support.control import with_tables
 
 NOW = 1_800_000_000.0
 FIRST = int(NOW // 900) + 10
@@ -148,7 +153,7 @@ def test_the_audit_sees_what_a_broken_guard_let_through(database: Database) -> N
     drops = (
         ("DROP TRIGGER capacity_guard_taken",)
         if database.engine.dialect.name == "sqlite"
-        else ("ALTER TABLE capacity_allocation DISABLE TRIGGER capacity_guard_changed",)
+        else ("ALTER TABLE capacity_allocation DISABLE TRIGGER capacity_guard_came",)
     )
     with database.write(alone=False) as connection:
         for drop in drops:
@@ -178,6 +183,59 @@ def test_both_guards_allow_what_just_fits(database: Database, database_url: str 
     assert client.book(booking("i", {9: 1}, FIRST, 8)) == Refused(reason="unknown", pool=9)
     assert audit(client.database).faults == ()
     client.close()
+
+
+ASKED = st.lists(
+    st.tuples(
+        st.dictionaries(st.sampled_from([1, 1, 2, 3, 9]), st.integers(1, 5), min_size=1, max_size=3),
+        st.integers(0, 6),  # first
+        st.integers(1, 8),  # slots
+        st.sampled_from(["hospital", "bank"]),
+        st.sampled_from(["", "", "", "a", "b"]),  # idempotency key
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@settings(max_examples=300 if SOAK else 25)
+@given(
+    asked=ASKED, batches=st.lists(st.integers(1, 12), min_size=1, max_size=6), tenant_limit=st.sampled_from([6, 1000])
+)
+def test_however_bookings_are_batched_every_way_of_deciding_says_the_same(
+    postgresql_url: sa.URL, asked: list[Any], batches: list[int], tenant_limit: int
+) -> None:
+    """The three first guards: one call (PostgreSQL), the index (SQLite), and `admit`, one by one."""
+    bookings = [
+        booking(f"r{number}", parts, FIRST + first, slots, tenant=tenant, key=key)
+        for number, (parts, first, slots, tenant, key) in enumerate(asked)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        with_tables(path / "one.sqlite")
+        with_tables(path / "two.sqlite")
+        in_one_call, by_index, alone = (
+            Database(url)
+            for url in (postgresql_url, sqlite_url(path / "one.sqlite"), sqlite_url(path / "two.sqlite"))
+        )
+        with in_one_call.write() as connection:
+            connection.exec_driver_sql(
+                "TRUNCATE capacity_pool, capacity_allocation, capacity_reservation, capacity_version, capacity_key,"
+                " capacity_change, capacity_quota"
+            )
+        for database in (in_one_call, by_index, alone):
+            make_pools(database, tenant_limit=tenant_limit)
+        first, second = (authority(database, now=lambda: NOW) for database in (in_one_call, by_index))
+        at = turn = 0
+        while at < len(bookings):
+            batch = [(each, "test") for each in bookings[at : at + batches[turn % len(batches)]]]
+            expected = [book_alone(alone, each, who=who, now=NOW) for each, who in batch]
+            assert first.decide(batch) == expected
+            assert second.decide(batch) == expected
+            at, turn = at + len(batch), turn + 1
+        assert all(audit(database).faults == () for database in (in_one_call, by_index, alone))
+        for each in (first, second, in_one_call, by_index, alone):
+            each.close()
 
 
 def test_other_errors_are_not_called_oversold() -> None:

@@ -23,7 +23,7 @@ _TRIGGERS = {
     "postgresql": (
         # 'D' is a trigger that somebody switched off
         "SELECT tgname FROM pg_trigger WHERE tgname LIKE 'capacity_guard%' AND tgenabled <> 'D'",
-        {"capacity_guard_changed", "capacity_guard_kept", "capacity_guard_pool"},
+        {"capacity_guard_came", "capacity_guard_gone", "capacity_guard_kept", "capacity_guard_pool"},
     ),
 }
 
