@@ -37,31 +37,51 @@ class OneCall:
         self._database = database
         self._now = now
         self._engine = sa.create_engine(database.engine.url, isolation_level="AUTOCOMMIT")
+        self._kept: sa.Connection | None = None
 
     def close(self) -> None:
+        self._forget()
         self._engine.dispose()
+
+    def _forget(self) -> None:
+        """The connection, after a fault: the next decision makes another one."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            with contextlib.suppress(Exception):
+                kept.close()
 
     def decide(self, asked: list[Asked]) -> list[Decision]:
         """What `capacity_decide` answers. Oversold when the second guard spoke: then none of them is written."""
         now = self._now()
         batch = msgspec.json.encode([_row(booking, who) for booking, who in asked]).decode()
+        # As literals: with parameters it were two ways to the server and back.
+        call = f"SELECT to_jsonb(capacity_decide({int(now * 1000)}, {_literal(batch)}::jsonb))::text"
         try:
-            with self._engine.connect() as connection:
-                answers = connection.exec_driver_sql(
-                    "SELECT capacity_decide(%s, %s::jsonb)", (int(now * 1000), batch)
-                ).scalar_one()
+            if self._kept is None:
+                self._kept = self._engine.connect()
+            answers: list[str] = msgspec.json.decode(self._kept.exec_driver_sql(call).scalar_one(), type=list[str])
         except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, OSError) as error:
+            self._forget()
             raise DatabaseUnavailable(
                 "the database did not answer", hint="ask again with the same idempotency key"
             ) from error
         except sa.exc.DBAPIError as error:
+            self._forget()
             raise guard_fault(error) from error
+        except BaseException:
+            self._forget()
+            raise
         return [
             book_alone(self._database, booking, who=who, now=now)
             if answer == "divided"
             else _decision(booking, answer)
             for (booking, who), answer in zip(asked, answers, strict=True)
         ]
+
+
+def _literal(text: str) -> str:
+    """As an SQL literal, whatever `standard_conforming_strings` is (PostgreSQL 18, 4.1.2.2)."""
+    return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def _row(booking: Booking, who: str) -> dict[str, object]:

@@ -19,6 +19,8 @@ from sekisho.runtime.database import Database
 
 MAX_BATCH = 256
 POSTGRESQL_LANES = 2
+# While fewer wait, one lane: what is decided together shares a call and a commit.
+ONE_LANE = 16
 # Those who were answered together ask again together, if they do: as many are waited for, but not for long.
 GATHER_S = 0.001
 _Waiting = tuple[Booking, str, "Future[Decision]"]
@@ -27,8 +29,9 @@ _Waiting = tuple[Booking, str, "Future[Decision]"]
 class GroupWriter:
     """`submit` from any thread. `now` gives Unix seconds.
 
-    PostgreSQL decides about several pools at once, so there are several threads for it, each with a connection: a
-    booking goes to that of its first pool, so that two of them seldom wait for the same lock. SQLite has one writer.
+    PostgreSQL decides about several pools at once, so there are several threads for it, each with a connection: when
+    many wait, a booking goes to that of its first pool, so that two of them seldom wait for the same lock. SQLite has
+    one writer.
     """
 
     def __init__(self, database: Database, *, now: Callable[[], float]) -> None:
@@ -37,8 +40,11 @@ class GroupWriter:
 
     def submit(self, booking: Booking, *, who: str) -> Future[Decision]:
         """The decision, once it is durable."""
-        first = min((part.pool for part in booking.placement.parts), default=0)
-        return self._lanes[first % len(self._lanes)].submit(booking, who=who)
+        lane = self._lanes[0]
+        if len(self._lanes) > 1 and sum(each.waiting for each in self._lanes) > ONE_LANE:
+            first = min((part.pool for part in booking.placement.parts), default=0)
+            lane = self._lanes[first % len(self._lanes)]
+        return lane.submit(booking, who=who)
 
     def close(self) -> None:
         """Decides what was submitted, then ends."""
@@ -57,6 +63,11 @@ class _Lane:
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"capacity-writer-{number}", daemon=True)
         self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many bookings wait, roughly."""
+        return len(self._waiting)
 
     def submit(self, booking: Booking, *, who: str) -> Future[Decision]:
         future: Future[Decision] = Future()

@@ -88,7 +88,7 @@ DECLARE
   answers text[] := '{}';
   answer text;
   asked record;
-  locked integer;
+  locked record;
   has integer;
   share integer;
   divided boolean;
@@ -96,7 +96,7 @@ DECLARE
   earlier integer;
   place int8range;
   places int8multirange := '{}';  -- all pools on one line
-  used text[] := '{}';  -- tenant and key of each booking that was given
+  used_keys text[] := '{}';  -- tenant and key of each booking that was given
   used_digests text[] := '{}';
   used_ids text[] := '{}';
   ids text[] := '{}';
@@ -116,31 +116,46 @@ DECLARE
   a_ranks integer[] := '{}';
 BEGIN
   FOR locked IN
-    SELECT DISTINCT hashtext((b ->> 'tenant') || ' ' || (b ->> 'key')) FROM jsonb_array_elements(p_batch) b
-    WHERE b ->> 'key' <> '' ORDER BY 1
+    SELECT DISTINCT l.kind, l.number
+    FROM jsonb_to_recordset(p_batch) AS b(tenant text, key text, pools integer[])
+    CROSS JOIN LATERAL (
+      SELECT 7307, hashtext(b.tenant || ' ' || b.key) WHERE b.key <> '' UNION ALL SELECT 7306, unnest(b.pools)
+    ) l(kind, number)
+    ORDER BY l.kind DESC, l.number
   LOOP
-    PERFORM pg_advisory_xact_lock(7307, locked);
-  END LOOP;
-  FOR locked IN
-    SELECT DISTINCT u.pool FROM jsonb_to_recordset(p_batch) AS b(pools integer[]), unnest(b.pools) u(pool) ORDER BY 1
-  LOOP
-    PERFORM pg_advisory_xact_lock(7306, locked);
+    PERFORM pg_advisory_xact_lock(locked.kind, locked.number);
   END LOOP;
   FOR asked IN
     SELECT b.*, k.digest AS key_digest, k.reservation AS key_reservation, c.gpus AS has, c.tenant_limit AS share,
-           EXISTS (SELECT FROM capacity_quota q WHERE q.pool = c.number) AS divided,
-           capacity_taken(b.pools[1], b.first, b.until, NULL) AS taken
+           EXISTS (SELECT FROM capacity_quota q WHERE q.pool = c.number) AS divided, t.taken
     FROM ROWS FROM (jsonb_to_recordset(p_batch) AS (
       id text, tenant text, first integer, until integer, span integer, pools integer[], gpus integer[], rank integer,
       starts_ms bigint, body text, who text, key text, digest text)) WITH ORDINALITY AS b(
       id, tenant, first, until, span, pools, gpus, rank, starts_ms, body, who, key, digest, nth)
     LEFT JOIN capacity_pool c ON c.number = b.pools[1]
     LEFT JOIN capacity_key k ON b.key <> '' AND k.tenant = b.tenant AND k.key = b.key
+    CROSS JOIN LATERAL (
+      -- `capacity_taken` of the first part, in this query's own plan: to begin one costs more than to run it again
+      SELECT coalesce(max(used), 0) AS taken FROM (
+        SELECT sum(delta) OVER (ORDER BY at, delta ROWS UNBOUNDED PRECEDING) AS used FROM (
+          SELECT CASE e.value WHEN 0 THEN greatest(a.first, b.first) ELSE a.until END AS at,
+                 CASE e.value WHEN 0 THEN a.gpus ELSE -a.gpus END AS delta
+          FROM capacity_span s
+          CROSS JOIN LATERAL (
+            SELECT x.first, x.until, x.gpus FROM capacity_allocation x
+            WHERE x.pool = b.pools[1] AND x.span = s.span AND x.first > b.first - s.slots AND x.first < b.until
+              AND x.until > b.first
+            OFFSET 0
+          ) a
+          CROSS JOIN (VALUES (0), (1)) e(value)
+        ) steps
+      ) sums
+    ) t
     ORDER BY b.nth
   LOOP
     answer := 'booked';
     IF asked.key <> '' THEN
-      earlier := array_position(used, asked.tenant || ' ' || asked.key);
+      earlier := array_position(used_keys, asked.tenant || ' ' || asked.key);
       IF asked.key_digest IS NOT NULL THEN
         answer := CASE WHEN asked.key_digest = asked.digest THEN 'again ' || asked.key_reservation ELSE 'key' END;
       ELSIF earlier IS NOT NULL THEN
@@ -216,7 +231,7 @@ BEGIN
       keys := keys || asked.key;
       digests := digests || asked.digest;
       IF asked.key <> '' THEN
-        used := used || (asked.tenant || ' ' || asked.key);
+        used_keys := used_keys || (asked.tenant || ' ' || asked.key);
         used_digests := used_digests || asked.digest;
         used_ids := used_ids || asked.id;
       END IF;
