@@ -43,7 +43,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--scenarios", help=f"comma-separated: {','.join(names)}")
     parser.add_argument("--rounds", type=int, help="5, or 2 with --quick")
     parser.add_argument("--soak", default=None, help="how long memory is watched: 1m (default), 10m, …")
-    parser.add_argument("--streams", type=int, default=600, help="streams a round")
+    parser.add_argument("--streams", type=int, help="streams a round; 600, or 1200 where chunks are 2 ms apart")
     parser.add_argument("--docs", action="store_true", help="write docs/ even when the run is not a whole one")
     parser.add_argument("--no-docs", action="store_true", help="leave docs/ as it is")
     parser.add_argument("--render", action="store_true", help="measure nothing; write docs/ from the raw results")
@@ -126,6 +126,7 @@ def measure(chosen: argparse.Namespace, arguments: list[str], console: Console) 
         "commit": commit(),
         "machine": machine(),
         "rounds": chosen.rounds,
+        "pace_ms": {scenario.name: scenario.pace_ms for scenario in rounds.SCENARIOS if scenario.pace_ms},
     }
     scenarios = [scenario for scenario in rounds.SCENARIOS if scenario.name in chosen.names]
     samples: rounds.Samples = {}

@@ -18,7 +18,7 @@ from bench.upstream import JsonUpstream, StreamUpstream
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """`prompt_bytes` None: streams, `pace_ms` between two chunks. `one_core`: see `measure.wrk`."""
+    """`prompt_bytes` None: `streams` a round, `pace_ms` between two chunks. `one_core`: see `measure.wrk`."""
 
     name: str
     title: str
@@ -27,6 +27,7 @@ class Scenario:
     prompt_bytes: int | None = None
     one_core: bool = False
     pace_ms: float = 0.0
+    streams: int = 0
 
 
 SMALL, LARGE = 360, 220_000
@@ -56,10 +57,18 @@ SCENARIOS = (
         one_core=True,
     ),
     Scenario(name="large_c8", title="220 KB prompt, c = 8", connections=8, seconds=2, prompt_bytes=LARGE),
-    # A hundred tokens a second and stream: every peer keeps up, so each pays for all of its chunks. When its core is
-    # full a peer is spared what it is late for: several chunks have come by then, and pass as one.
-    Scenario(name="stream_c100", title="100-chunk streams, c = 100", connections=100, pace_ms=10),
-    Scenario(name="stream_c100_full", title="100-chunk streams, c = 100, core full", connections=100, pace_ms=2),
+    # A hundred tokens a second and stream: every peer keeps up, so each pays for all of its chunks. At 500 the cores are
+    # full, and who is late is spared work: several chunks have come by then, and pass as one.
+    Scenario(
+        name="stream_c100", title="100-chunk streams, c = 100, 10 ms apart", connections=100, pace_ms=10, streams=600
+    ),
+    Scenario(
+        name="stream_c100_full",
+        title="100-chunk streams, c = 100, 2 ms apart",
+        connections=100,
+        pace_ms=2,
+        streams=1200,
+    ),
 )
 STREAM_LIMIT_S = 45.0
 
@@ -135,15 +144,16 @@ class Field:
         peer.start(free_port(), upstream)
         return peer
 
-    def run(self, scenario: Scenario, entry: Entry, *, streams: int) -> Sample:
+    def run(self, scenario: Scenario, entry: Entry, *, streams: int | None) -> Sample:
         """One round of one scenario against one peer; Failed when it can't be measured."""
         if scenario.prompt_bytes is None:
             assert entry.stream is not None
             self.stream_upstream.pace(scenario.pace_ms)
+            count = streams or scenario.streams
             return measure.streams(
                 entry.stream,
                 concurrency=scenario.connections,
-                count=streams // 6 if entry.kind.slow else streams,
+                count=count // 6 if entry.kind.slow else count,
                 limit_s=STREAM_LIMIT_S,
                 upstream_pids=self.stream_upstream.process.pids(),
             )
@@ -172,7 +182,7 @@ def measure_rounds(
     scenarios: Sequence[Scenario],
     *,
     rounds: int,
-    streams: int,
+    streams: int | None,
     done: Callable[[Scenario, Entry, int, Sample | None], None],
 ) -> Samples:
     """A B C … A B C …; a peer that fails in a round has the reason in its entry and is left out from then on."""

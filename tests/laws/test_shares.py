@@ -112,13 +112,18 @@ STEPS = st.lists(
 )  # fmt: skip
 
 
+def under_way(workers: list[Worker]) -> list[int]:
+    """Of each owner."""
+    return [sum(1 for each in workers for who, _ in each.running if who == owner) for owner in range(OWNERS)]
+
+
 def owed(workers: list[Worker], owned: list[int]) -> int:
     """Requests of owners that wait though less than their share is under way."""
     found = 0
+    running = under_way(workers)
     for owner, share in enumerate(owned):
-        under_way = sum(1 for each in workers for who, _ in each.running if who == owner)
         waiting = sum(1 for each in workers for waiter in each.waiting if waiter.owner == owner)
-        found += min(waiting, max(share - under_way, 0))
+        found += min(waiting, max(share - running[owner], 0))
     return found
 
 
@@ -172,7 +177,13 @@ def test_a_borrower_never_starts_on_a_slot_that_an_owner_waits_for(
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         workers = [_worker(index, Path(folder), stack, owned, keep_warm_s) for index in range(WORKERS)]
         for number, step, what in steps:
+            before = under_way(workers)
             borrowed = _step(workers[number], step, what)
+            # an owner beyond its share is a borrower like any other, however it came to its slot
+            borrowed += sum(
+                after > max(earlier, share)
+                for after, earlier, share in zip(under_way(workers), before, owned, strict=True)
+            )
             free = LIMIT - sum(len(each.running) for each in workers)
             assert free >= 0
             # In another worker an owner takes its slot a moment later: until then it has to lie there.

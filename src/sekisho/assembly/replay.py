@@ -23,7 +23,7 @@ from sekisho.gateway.limits import Board
 from sekisho.gateway.live import Grant, Route
 from sekisho.gateway.queue import FairQueue
 from sekisho.gateway.settings import GatewaySettings
-from sekisho.gateway.shares import Place, Share, Shares
+from sekisho.gateway.shares import SETTLE_S, Place, Share, Shares
 from sekisho.gateway.tuning import Tuning
 from sekisho.gateway.upstream import Endpoint
 from sekisho.kernel.classes import DataClass
@@ -140,7 +140,8 @@ class _Federation:
         settings = GatewaySettings()
         self._loop = asyncio.new_event_loop()
         self._board = Board(folder / "limits.shm", worker=0, workers=1)
-        self._shares = Shares(self._board)
+        self._shares = Shares(self._board, later=self._settle_later)
+        self._settle_at = _FOREVER
         self._queue = FairQueue(plan.queue_max)
         self._endpoints = tuple(
             Endpoint(
@@ -179,6 +180,9 @@ class _Federation:
         swept = 0.0
         while self._events:
             self._now, _, job, endpoint = heapq.heappop(self._events)
+            if self._now >= self._settle_at:
+                self._settle_at = _FOREVER
+                self._shares.settle()
             if self._now - swept >= _SWEEP_S:
                 swept = self._now
                 self._shares.sweep(self._now)
@@ -195,6 +199,9 @@ class _Federation:
             tenants=tuple(self._attained(name, [job for job in jobs if job.tenant == name]) for name in names),
             busy=round(self._busy_s / max(self._now, 1e-9) / slots, 4),
         )
+
+    def _settle_later(self) -> None:
+        self._settle_at = self._now + SETTLE_S
 
     def _seek(self, job: _Job) -> None:
         """As a passage does (`gateway.passage`)."""

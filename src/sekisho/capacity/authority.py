@@ -44,14 +44,16 @@ class OneCall:
         self._engine.dispose()
 
     def _forget(self) -> None:
-        """The connection, after a fault: the next decision makes another one."""
+        """The connection, after a fault: nobody gets it again, and the next decision makes another one."""
         kept, self._kept = self._kept, None
         if kept is not None:
             with contextlib.suppress(Exception):
+                kept.invalidate()
                 kept.close()
 
-    def decide(self, asked: list[Asked]) -> list[Decision]:
-        """What `capacity_decide` answers. Oversold when the second guard spoke: then none of them is written."""
+    def decide(self, asked: list[Asked]) -> list[Decision | Exception]:
+        """What `capacity_decide` answers. Oversold when the second guard spoke: then none of them is written. A fault
+        in the place of a decision is of that booking alone: the others are made."""
         now = self._now()
         batch = msgspec.json.encode([_row(booking, who) for booking, who in asked]).decode()
         # As literals: with parameters it were two ways to the server and back.
@@ -67,16 +69,21 @@ class OneCall:
             ) from error
         except sa.exc.DBAPIError as error:
             self._forget()
+            error.statement = "SELECT capacity_decide(…)"  # what tenants wrote is not for a log
             raise guard_fault(error) from error
         except BaseException:
             self._forget()
             raise
         return [
-            book_alone(self._database, booking, who=who, now=now)
-            if answer == "divided"
-            else _decision(booking, answer)
+            self._alone(booking, who, now) if answer == "divided" else _decision(booking, answer)
             for (booking, who), answer in zip(asked, answers, strict=True)
         ]
+
+    def _alone(self, booking: Booking, who: str, now: float) -> Decision | Exception:
+        try:
+            return book_alone(self._database, booking, who=who, now=now)
+        except Exception as error:
+            return error
 
 
 def _literal(text: str) -> str:
@@ -170,7 +177,7 @@ class InIndex:
         if kept is not None:
             kept.close()
 
-    def decide(self, asked: list[Asked]) -> list[Decision]:
+    def decide(self, asked: list[Asked]) -> list[Decision | Exception]:
         """In the order given. Oversold when the second guard spoke: then none of them is written."""
         now = self._now()
         try:
@@ -183,7 +190,7 @@ class InIndex:
                 # By the driver: this is asked for every batch, and SQLAlchemy needs longer for it than SQLite.
                 self._index.sync(connection, now=now, stands=raw.execute(STANDS).fetchone())
                 batch = _Batch(connection, raw, self._index, now=now)
-                decisions = [batch.decide(booking, who=who) for booking, who in asked]
+                decisions: list[Decision | Exception] = [batch.decide(booking, who=who) for booking, who in asked]
                 batch.write()
                 return decisions
         except sqlite3.IntegrityError as error:
@@ -314,7 +321,7 @@ def release(connection: sa.Connection, reservation: str) -> None:
 
 def guard_fault(error: Exception) -> Exception:
     """Oversold when it was the guard that spoke; the error itself otherwise."""
-    if "capacity_oversold" in str(error):
+    if "capacity_oversold" in str(getattr(error, "orig", error)):  # not in the statement, where tenants' notes stand
         return Oversold(
             "the second guard stopped a booking that would have sold GPUs twice; nothing was written",
             hint="run `sekisho reserve audit` and report this",

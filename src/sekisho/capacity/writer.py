@@ -119,4 +119,7 @@ class _Lane:
                 future.set_exception(error)
         else:
             for (_, _, future), decision in zip(batch, decisions, strict=True):
-                future.set_result(decision)
+                if isinstance(decision, Exception):
+                    future.set_exception(decision)
+                else:
+                    future.set_result(decision)

@@ -420,6 +420,7 @@ class Gateway:
             for endpoint in self.live.endpoints.values():
                 endpoint.retire()
         await asyncio.sleep(0)
+        self.shares.settle()  # a worker that ends holds nothing back from those that go on
 
 
 def _write(transport: asyncio.Transport, data: bytes) -> None:

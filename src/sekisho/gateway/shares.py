@@ -146,7 +146,7 @@ class Place:
         claims, board = self.claims, self._board
         if not claims.shared:
             return False
-        if self.spare and self.running <= self.slots:
+        if self.spare and board.total(self._running) <= self.slots:
             self.spare -= 1
             return True
         if self.running >= self.slots:
@@ -207,12 +207,14 @@ class Place:
             if self.spare == 1:
                 self._shares.hold(self)
             return
+        board.lock()
         self._give_back(1)
+        board.unlock()
         if self.share.count:
             claims.freed = self
 
     def settle(self) -> None:
-        """What lies in hand goes back to the board."""
+        """Under the lock: what lies in hand goes back to the board."""
         spare, self.spare = self.spare, 0
         if spare:
             self._give_back(spare)
@@ -220,7 +222,6 @@ class Place:
     def _give_back(self, count: int) -> None:
         board, claims = self._board, self.claims
         self.running -= count
-        board.lock()
         board.set_mine(self._running, self.running)
         claims.surrender(count)
         if self.keep_warm_s > 0 or board.total(self._waiting) > 0:
@@ -229,7 +230,6 @@ class Place:
                 board.add(self._kept, board.worker, keep)
                 board.add(claims.kept_row, board.worker, keep)
                 self._shares.active[self] = None
-        board.unlock()
 
     def look_again(self, count: int) -> None:
         """`count` requests of the owner wait in this worker: say how many slots they may claim here."""
@@ -379,8 +379,9 @@ class Share:
         self.look_again()
 
 
-def _load(place: Place) -> float:
-    return place.running / place.slots if place.slots else 1.0
+def _load(place: Place) -> tuple[float, int]:
+    """By what is under way; among equals where a slot lies in hand."""
+    return (place.running - place.spare) / place.slots if place.slots else 1.0, -place.spare
 
 
 class Shares:
@@ -403,9 +404,14 @@ class Shares:
 
     def settle(self) -> None:
         """All that lies in hand goes back to the board, where other workers see it."""
-        holding, self._holding = self._holding, {}
-        for place in holding:
+        holding = self._holding
+        if not holding:
+            return
+        self._board.lock()
+        while holding:
+            place, _ = holding.popitem()
             place.settle()
+        self._board.unlock()
 
     def slots(self, endpoint: str, limit: int) -> EndpointSlots:
         """The one object for this endpoint in this worker: two would overwrite each other's count on the board."""
