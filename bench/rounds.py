@@ -57,8 +57,8 @@ SCENARIOS = (
         one_core=True,
     ),
     Scenario(name="large_c8", title="220 KB prompt, c = 8", connections=8, seconds=2, prompt_bytes=LARGE),
-    # A hundred tokens a second and stream: every peer keeps up, so each pays for all of its chunks. At 500 the cores are
-    # full, and who is late is spared work: several chunks have come by then, and pass as one.
+    # A hundred tokens a second and stream: every peer keeps up, so each pays for all of its chunks. At 500 the cores
+    # are full, and who is late is spared work: several chunks have come by then, and pass as one.
     Scenario(
         name="stream_c100", title="100-chunk streams, c = 100, 10 ms apart", connections=100, pace_ms=10, streams=600
     ),

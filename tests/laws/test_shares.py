@@ -180,10 +180,8 @@ def test_a_borrower_never_starts_on_a_slot_that_an_owner_waits_for(
             before = under_way(workers)
             borrowed = _step(workers[number], step, what)
             # an owner beyond its share is a borrower like any other, however it came to its slot
-            borrowed += sum(
-                after > max(earlier, share)
-                for after, earlier, share in zip(under_way(workers), before, owned, strict=True)
-            )
+            rows = zip(under_way(workers), before, owned, strict=True)
+            borrowed += sum(after > max(earlier, share) for after, earlier, share in rows)
             free = LIMIT - sum(len(each.running) for each in workers)
             assert free >= 0
             # In another worker an owner takes its slot a moment later: until then it has to lie there.
