@@ -153,7 +153,6 @@ def serve(app: Litestar, plane: ControlPlane) -> None:
     reads the signatures of all operations), which tests save."""
     served: Served = app.state.served
     served.take(plane)
-    app.state.control, app.state.sessions = served.plane, served.sessions
 
 
 def _metrics(served: Served) -> HTTPRouteHandler:
@@ -327,7 +326,7 @@ def build_app(plane: ControlPlane) -> Litestar:
             "the_evidence": Provide(the_evidence),
             "release_desk": Provide(release_desk),
         },
-        state=State({"served": served, "control": plane, "sessions": served.sessions}, deep_copy=False),
+        state=State({"served": served}),
         exception_handlers={Exception: on_error},
         before_send=[secure],
         lifespan=[lifespan],

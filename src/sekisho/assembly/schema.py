@@ -57,7 +57,7 @@ class DatabaseTooNew(SekishoError):
 
 
 def alembic_config() -> Config:
-    from alembic.config import Config  # noqa: PLC0415 - see `migrate`
+    from alembic.config import Config  # noqa: PLC0415 - seldom, and slow
 
     config = Config()
     config.set_main_option("script_location", "sekisho.assembly:migrations")
@@ -85,7 +85,7 @@ def migrate(database: Database) -> None:
                 f"the database has the form {current!r}, which this version does not know",
                 hint="start the version that wrote it, or move control.sqlite away (keys made at run time are lost)",
             )
-        from alembic import command  # noqa: PLC0415
+        from alembic import command  # noqa: PLC0415 - seldom, and slow
 
         config = alembic_config()
         config.attributes["connection"] = connection

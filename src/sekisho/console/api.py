@@ -120,8 +120,8 @@ def admin_only(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRou
 
     A guard, so that it comes before anything of the request is read.
     """
-    sessions: Sessions = connection.app.state.sessions
-    control: Control = connection.app.state.control
+    sessions: Sessions = connection.app.state.served.sessions
+    control: Control = connection.app.state.served.plane
     scheme, _, given = connection.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and sessions.who(given.strip()) is not None:
         return

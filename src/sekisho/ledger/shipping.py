@@ -22,8 +22,8 @@ from sekisho.ledger.journal import SUFFIX, read_records, segments
 from sekisho.ledger.tlog import files
 
 _FRAME = struct.Struct("<II")
-# Together with the worker at most 16 letters: `w12.tokyo-dc-3`.
 PATH = "/internal/v1/journal"  # of the control plane, where journals are sent
+# Together with the worker at most 16 letters: `w12.tokyo-dc-3`.
 GATEWAY = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,10}[a-z0-9])?")
 WORKER = re.compile(r"w(?:0|[1-9][0-9]{0,1})")
 MAX_PART_BYTES = 1 << 20
